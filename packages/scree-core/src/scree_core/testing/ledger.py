@@ -1,0 +1,58 @@
+"""What a run of the suite has seen: cases run, skipped with their reasons, and the budget's worst use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+
+@dataclass
+class Entry:
+    """One op on one backend."""
+
+    ran: int = 0
+    gradients: int = 0
+    worst: float = 0.0
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Reasons of ``why_not``, with how often."""
+
+    def add(self, other: Entry) -> None:
+        """Take in what another process has seen of the same op."""
+        self.ran += other.ran
+        self.gradients += other.gradients
+        self.worst = max(self.worst, other.worst)
+        for reason, times in other.skipped.items():
+            self.skipped[reason] = self.skipped.get(reason, 0) + times
+
+
+Ledger = dict[str, dict[str, Entry]]
+"""Entries by suite (module and class), then op."""
+
+KEY = pytest.StashKey[Ledger]()
+
+
+def ledger_of(config: pytest.Config) -> Ledger:
+    """Return the ledger of a pytest run."""
+    return config.stash.setdefault(KEY, {})
+
+
+def table(ledger: Ledger) -> list[str]:
+    """Return the lines of the closing table: for each op and backend, cases run and the worst share of the budget."""
+    ops = list(dict.fromkeys(op for entries in ledger.values() for op in entries))
+    names = [suite.rsplit(".", 1)[-1] for suite in ledger]
+    width = max([12, *map(len, names)])
+    lines = ["op".ljust(18) + "".join(name.rjust(width + 2) for name in names)]
+    for op in ops:
+        lines.append(op.ljust(18) + "".join(_cell(e.get(op)).rjust(width + 2) for e in ledger.values()))
+    lines.append("cases run, those with gradients behind '+', and the largest share of the error budget used")
+    for suite, entries in ledger.items():
+        for op, entry in entries.items():
+            lines += [f"{suite.rsplit('.', 1)[-1]} {op}: {n} skipped, {reason}" for reason, n in entry.skipped.items()]
+    return lines
+
+
+def _cell(entry: Entry | None) -> str:
+    if entry is None or not entry.ran:
+        return "-"
+    return f"{entry.ran}+{entry.gradients} {entry.worst:4.0%}"
