@@ -14,8 +14,9 @@ import pytest
 import scree
 import scree_core
 from scree_core import reference
-from scree_core.backend import OPS, Backend, Overlay
+from scree_core.backend import OPS, Backend
 from scree_core.numpy_backend import NumpyBackend
+from scree_core.overlay import Overlay
 from scree_core.testing.cases import CASES, ERRORS
 from scree_core.testing.loopback import LoopbackBackend
 from scree_core.testing.truth import DIFFERENTIABLE, ReferenceBackend

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from scree_core import registry
-from scree_core.backend import Overlay
 from scree_core.numpy_backend import NumpyBackend
+from scree_core.overlay import Overlay
 
 
 @pytest.fixture

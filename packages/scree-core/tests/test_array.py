@@ -48,10 +48,25 @@ def test_repr_names_a_ragged_axis_that_is_not_the_first():
         (np.zeros(2), [[0, 2]], 0, "^offsets must be 1-D"),
         (np.zeros(2), [], 0, "^offsets must have at least one element"),
         (np.zeros(10), [1, 10], 0, r"^offsets\[0\] must be 0, got 1$"),
-        (np.zeros(10), [0, 8], 0, r"^offsets\[-1\] \(8\) must equal values.shape\[ragged_dim=0\] \(10\)$"),
-        (np.zeros((3, 10)), [0, 8], 1, r"^offsets\[-1\] \(8\) must equal values.shape\[ragged_dim=1\] \(10\)$"),
+        (
+            np.zeros(10),
+            [0, 8],
+            0,
+            r"^offsets\[-1\] \(8\) must equal values.shape\[ragged_dim=0\] \(10\); for dead elements.*tail=True$",
+        ),
+        (
+            np.zeros((3, 10)),
+            [0, 8],
+            1,
+            r"^offsets\[-1\] \(8\) must equal values.shape\[ragged_dim=1\] \(10\); for dead elements.*tail=True$",
+        ),
         (np.zeros(10), [0, 5, 3, 10], 0, r"^offsets must be non-decreasing, but offsets\[2\] < offsets\[1\]"),
-        (np.zeros(1), [0], 0, r"^offsets\[-1\] \(0\) must equal values.shape\[ragged_dim=0\] \(1\)$"),
+        (
+            np.zeros(1),
+            [0],
+            0,
+            r"^offsets\[-1\] \(0\) must equal values.shape\[ragged_dim=0\] \(1\); for dead elements.*tail=True$",
+        ),
     ],
 )
 def test_invariants_are_value_errors_that_name_the_numbers(values, offsets, ragged_dim, message):

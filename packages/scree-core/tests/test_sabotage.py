@@ -18,6 +18,13 @@ class TestBroken(BackendConformance):
 """
 
 BROKEN = {
+    "varlen_mean-counts_the_tail": """
+        takes_tail = True
+        def varlen_mean(self, x, layout, *, empty):
+            offsets = layout.offsets.host.copy()
+            offsets[-1:] = x.shape[0]
+            return super().varlen_mean(x, Layout(LoopbackArray(offsets), total=x.shape[0]), empty=empty)
+    """,
     "pack-drops_an_array": "def pack(self, arrays): return super().pack(arrays[:1] * len(arrays))",
     "pack-reverses": "def pack(self, arrays): return super().pack(arrays[::-1])",
     "take_rows-sorts": "def take_rows(self, x, index): return super().take_rows(x, np.sort(index))",
@@ -185,25 +192,32 @@ BROKEN = {
 }
 
 
-def run_suite(pytester, body, op):
+def run_suite(pytester, body, select, suite=SUITE):
     import textwrap
 
     lines = textwrap.indent(textwrap.dedent(body).strip(), "    ")
     extra = "\ndef np_max(x): return LoopbackArray(np.maximum(x.host, 0))\n"
-    pytester.makepyfile(HEAD + extra + f"class Broken(Toy):\n{lines}\n" + SUITE)
-    return pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-k", f"{op}-", "--no-header")
+    pytester.makepyfile(HEAD + extra + f"class Broken(Toy):\n{lines}\n" + suite)
+    return pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-k", select, "--no-header")
 
 
 def test_the_suite_passes_what_is_whole(pytester):
-    outcome = run_suite(pytester, "pass", "varlen_attention").parseoutcomes()
+    outcome = run_suite(pytester, "pass", "varlen_attention-").parseoutcomes()
     assert outcome["passed"] > 40
     assert "failed" not in outcome
 
 
 @pytest.mark.parametrize("sabotage", BROKEN)
 def test_the_suite_catches(pytester, sabotage):
-    outcome = run_suite(pytester, BROKEN[sabotage], sabotage.split("-")[0]).parseoutcomes()
+    outcome = run_suite(pytester, BROKEN[sabotage], sabotage.split("-")[0] + "-").parseoutcomes()
     assert outcome.get("failed", 0) > 0, f"{sabotage} went unnoticed: {outcome}"
+
+
+def test_the_suite_catches_halves_that_are_added_up_in_halves(pytester):
+    halves = f'{SUITE}    dtypes = ("float32", "bfloat16")\n'
+    assert run_suite(pytester, "pass", "added_up_wider", halves).parseoutcomes()["passed"] == 2
+    narrow = "def _widen(self, x): return x"
+    assert run_suite(pytester, narrow, "added_up_wider", halves).parseoutcomes()["failed"] == 1
 
 
 def test_every_op_is_sabotaged():

@@ -179,7 +179,7 @@ class TestWrong(BackendConformance):
 
 
 def test_a_wrong_result_fails_with_the_case_and_the_numbers(run):
-    result = run(WRONG, "-k", "varlen_sum-mixed")
+    result = run(WRONG, "-k", "results_are_within_budget and varlen_sum-mixed")
     assert result.parseoutcomes()["failed"] == 1
     result.stdout.fnmatch_lines(["*BudgetError: varlen_sum-mixed output 0: error * is over the float32 budget *"])
 

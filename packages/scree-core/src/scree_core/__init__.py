@@ -4,9 +4,10 @@ Users import ``scree``, which re-exports all of this; authors of backends import
 """
 
 from scree_core.array import Array
-from scree_core.backend import Backend, Overlay
+from scree_core.backend import Backend
 from scree_core.backends import BackendState, backends
 from scree_core.construct import (
+    bucket,
     concat,
     empty_like,
     from_cu_seqlens,
@@ -16,6 +17,7 @@ from scree_core.construct import (
     full_like,
     pack,
     to_padded,
+    unbucket,
     unpack,
     zeros_like,
 )
@@ -45,6 +47,7 @@ from scree_core.ops import (
     varlen_softmax,
     varlen_sum,
 )
+from scree_core.overlay import Overlay
 from scree_core.registry import preload
 
 __version__ = "0.1.0"
@@ -64,6 +67,7 @@ __all__ = [
     "ShapeError",
     "UnsupportedError",
     "backends",
+    "bucket",
     "concat",
     "empty_like",
     "explain",
@@ -76,6 +80,7 @@ __all__ = [
     "preload",
     "repeat_rows",
     "to_padded",
+    "unbucket",
     "unpack",
     "use_backend",
     "varlen_attention",

@@ -10,6 +10,8 @@ import numpy as np
 from scree_core.array import Array
 from scree_core.backend import FLOAT_DTYPES
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
+from scree_core.layout import Layout
+from scree_core.tail import seen, with_tail, without_tail
 
 INTEGER_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
@@ -34,12 +36,22 @@ def check_floating(arr: Array[Any], op: str, name: str) -> None:
 
 
 def front(arr: Array[Any]) -> Any:
-    """Return the values with the ragged axis first: a view, as far as the library has views."""
-    return arr.values if arr.ragged_dim == 0 else arr.backend.xp.moveaxis(arr.values, arr.ragged_dim, 0)
+    """Return the values as ops take them, to go with ``layout_of(arr)``: the ragged axis first, no tail that counts.
+
+    A view, as far as the library has views; a tail costs one pass over the values.
+    """
+    values = arr.values if arr.ragged_dim == 0 else arr.backend.xp.moveaxis(arr.values, arr.ragged_dim, 0)
+    return without_tail(arr.backend, values, arr.layout)
+
+
+def layout_of(arr: Array[Any]) -> Layout[Any]:
+    """Return the layout as ops take it."""
+    return seen(arr.backend, arr.layout)
 
 
 def restore(arr: Array[Any], values: Any) -> Array[Any]:
-    """Return an Array on the layout of ``arr`` from values with the ragged axis first."""
+    """Return an Array on the layout of ``arr`` from an op's result, which has the ragged axis first."""
+    values = with_tail(arr.backend, values, arr.layout, arr.total_length)
     back = values if arr.ragged_dim == 0 else arr.backend.xp.moveaxis(values, 0, arr.ragged_dim)
     return Array.trusted(back, arr.layout, arr.ragged_dim)
 

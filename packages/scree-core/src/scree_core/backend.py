@@ -1,8 +1,7 @@
 """The contract between scree and an array library: what a backend must provide, and may make faster.
 
 A ``Backend`` owns an array type. Four methods are required; every op of the contract then works,
-through core's reference on the library's own arrays, and each may be overridden for speed. An
-``Overlay`` is a faster subset of the ops over another backend's arrays.
+through core's reference on the library's own arrays, and each may be overridden for speed.
 
 Core has checked every argument and filled every default before a method here is called, and wraps what
 it returns. So a method receives raw arrays whose ragged axis is the first, with their ``Layout``,
@@ -18,7 +17,7 @@ from typing import Any, ClassVar, Generic
 
 import numpy as np
 
-from scree_core import reference
+from scree_core import reference, tail
 from scree_core.errors import UnsupportedError
 from scree_core.layout import Layout, offsets_from_lengths
 from scree_core.protocols import ArrayT, Namespace
@@ -65,6 +64,10 @@ class Backend(abc.ABC, Generic[ArrayT]):
     """Version of this contract that the class was written for."""
     differentiates: ClassVar[bool] = False
     """Whether ``vjp`` works: the library has automatic differentiation."""
+    takes_tail: ClassVar[bool] = False
+    """Whether the ops, and those of overlays, take layouts with a tail: elements behind the last offset, all 0,
+    that belong to no row, and for which results may hold anything. Where not, core cuts the tail off, by
+    offsets on the host."""
 
     # ------------------------------------------------------------------ the array type: required
 
@@ -122,6 +125,10 @@ class Backend(abc.ABC, Generic[ArrayT]):
     def empty_like(self, x: ArrayT, dtype: Any = None) -> ArrayT:
         """Return an array of the shape and device of ``x`` whose elements may be anything."""
         return self.full_like(x, 0, dtype)
+
+    def lengthen(self, x: ArrayT, total: int) -> ArrayT:
+        """Return ``x`` with zeros behind it along the first axis, up to ``total`` elements."""
+        return tail.lengthened(self.xp, x, total)
 
     def nbytes(self, x: ArrayT) -> int:
         """Return the bytes that the elements of ``x`` take."""
@@ -191,14 +198,18 @@ class Backend(abc.ABC, Generic[ArrayT]):
     # ------------------------------------------------------------------ ops: where things sit
 
     def segment_ids(self, layout: Layout[ArrayT], total: int) -> ArrayT:
-        """Return the row number of each element, ``(total,)``, in the offsets' dtype."""
+        """Return the row number of each element, ``(total,)``, in the offsets' dtype; ``batch`` in a tail."""
         return self._derived(layout, "segment_ids", lambda: reference.segment_ids(self.xp, layout.offsets, total))
 
     def positions(self, layout: Layout[ArrayT], total: int) -> ArrayT:
-        """Return the index of each element within its row, ``(total,)``, in the offsets' dtype."""
+        """Return the index of each element within its row, ``(total,)``, in the offsets' dtype; 0 in a tail."""
 
         def build() -> ArrayT:
-            return reference.positions(self.xp, layout.offsets, self.segment_ids(layout, total))
+            segment_ids = self.segment_ids(layout, total)
+            found = reference.positions(self.xp, layout.offsets, segment_ids)
+            if not layout.tail:
+                return found
+            return self.xp.where(segment_ids < layout.batch_size, found, self.xp.zeros_like(found))
 
         return self._derived(layout, "positions", build)
 
@@ -221,8 +232,16 @@ class Backend(abc.ABC, Generic[ArrayT]):
         """
         return reference.to_padded(self.xp, x, layout.offsets, width, side, fill_value)
 
-    def from_padded(self, padded: ArrayT, mask: ArrayT) -> tuple[ArrayT, Layout[ArrayT]]:
-        """Return the elements where the bool ``mask`` ``(batch, width)`` is True, row by row, and their layout."""
+    def from_padded(
+        self, padded: ArrayT, mask: ArrayT, *, capacity: int | None = None
+    ) -> tuple[ArrayT, Layout[ArrayT]]:
+        """Return the elements where the bool ``mask`` ``(batch, width)`` is True, row by row, and their layout.
+
+        With ``capacity``, zeros follow up to that many elements, and the layout has a tail; a backend that
+        takes tails need then read no mask on the host.
+        """
+        if capacity is not None:
+            return tail.with_capacity(self, *self.from_padded(padded, mask), capacity)
         host = self.to_numpy(mask)
         layout = self.layout_from_host(offsets_from_lengths(host.sum(axis=1)), like=mask)
         flat = self.xp.reshape(padded, (host.size, *padded.shape[2:]))
@@ -230,6 +249,8 @@ class Backend(abc.ABC, Generic[ArrayT]):
 
     def repeat_rows(self, dense: ArrayT, layout: Layout[ArrayT], total: int) -> ArrayT:
         """Return ``dense[segment_ids]``: ``(batch, *features)`` to ``(total, *features)``."""
+        if layout.tail:  # its row number is one past the last
+            dense = self.lengthen(dense, layout.batch_size + 1)
         return reference.repeat_rows(self.xp, dense, self.segment_ids(layout, total))
 
     # ------------------------------------------------------------------ ops: computation
@@ -367,28 +388,6 @@ class Backend(abc.ABC, Generic[ArrayT]):
         """Cast a result back to the floating dtype of the input ``x``; sums of integers keep their own."""
         dtype = self.dtype_name(x)
         return self.astype(out, dtype) if dtype in FLOAT_DTYPES and dtype != self.dtype_name(out) else out
-
-
-class Overlay(abc.ABC):
-    """A faster subset of the contract's ops over the arrays of another backend.
-
-    Its entry point's name is dotted: ``torch.triton`` lies over ``torch``. It defines any of the op
-    methods of ``Backend``, with the same signatures; the methods defined are its list of
-    capabilities. The first overlay by priority whose ``why_not`` is None runs the call.
-    """
-
-    name: ClassVar[str]
-    """Dotted name: the backend it lies over, then its own."""
-    priority: ClassVar[int] = 0
-    """The highest is asked first."""
-
-    @abc.abstractmethod
-    def why_not(self, op: str, /, *args: Any, **kwargs: Any) -> str | None:
-        """Return why this call can't run here ("values are on cpu, need cuda"), or None where it can."""
-
-    def version(self) -> str:
-        """Return the version of the library behind the overlay, for reports."""
-        return module_version(self.name.split(".")[-1])
 
 
 def module_version(name: str) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from scree_core.backend import Backend, Overlay
+from scree_core.backend import Backend
 from scree_core.errors import ShapeError, UnsupportedError
+from scree_core.overlay import Overlay
 from scree_core.registry import candidates, full_name, load
 
 ENVIRONMENT = os.environ.get("SCREE_BACKEND") or None

@@ -29,13 +29,16 @@ class Layout(Generic[ArrayT]):
         Row boundaries: the first is 0, and they never decrease. At least one element; a single one is
         a batch of no rows.
     total : int, optional
-        Number of elements, ``offsets[-1]``. Known to the host from the values' shape.
+        Number of elements, ``offsets[-1]``, or with a tail at least that. Known to the host from the values' shape.
     max_length, min_length : int, optional
         Bounds of the row lengths that the host may rely on without reading ``offsets``: no row is
         longer than ``max_length`` or shorter than ``min_length``. Checked where ``host`` is known.
     host : numpy.ndarray, optional
         The offsets' values in host memory, where having them costs no device sync. NumPy offsets are
         their own.
+    tail : bool, default False
+        Whether elements may follow the last offset. They are dead: they may hold anything, influence
+        nothing, and ops give 0 there. For shapes that stay while lengths change: ``scree.bucket``.
 
     Raises
     ------
@@ -48,11 +51,22 @@ class Layout(Generic[ArrayT]):
     Construction copies nothing and reads nothing from a device.
     """
 
-    __slots__ = ("__weakref__", "_derived", "_longest", "_max_length", "_min_length", "host", "offsets", "total")
+    __slots__ = (
+        "__weakref__",
+        "_derived",
+        "_longest",
+        "_max_length",
+        "_min_length",
+        "host",
+        "offsets",
+        "tail",
+        "total",
+    )
 
     offsets: ArrayT
     host: np.ndarray | None
     total: int | None
+    tail: bool
     _max_length: int | None
     _min_length: int | None
     _longest: int | None
@@ -66,6 +80,7 @@ class Layout(Generic[ArrayT]):
         max_length: int | None = None,
         min_length: int | None = None,
         host: np.ndarray | None = None,
+        tail: bool = False,
     ) -> None:
         check_structure(offsets)
         max_length, min_length = checked_bound("max_length", max_length), checked_bound("min_length", min_length)
@@ -75,17 +90,19 @@ class Layout(Generic[ArrayT]):
         if host is not None:
             check_offsets(host)
             check_bounds(host, max_length, min_length)
-            if total is not None and host[-1] != total:
-                raise ShapeError(f"offsets[-1] ({host[-1]}) must equal total ({total})")
+            if total is not None:
+                check_total(host, total, "total", tail)
             # Measured now: later may be inside a trace, which can't run NumPy.
             lengths = np.diff(host)
             longest = int(lengths.max(initial=0))
             max_length = longest if max_length is None else max_length
             if min_length is None:
                 min_length = int(lengths.min()) if lengths.size else 0
-        self._fill(offsets, total, max_length, min_length, host, longest)
+        self._fill(offsets, total, max_length, min_length, host, longest, bool(tail))
 
-    def _fill(self, offsets: Any, total: Any, max_length: Any, min_length: Any, host: Any, longest: Any) -> None:
+    def _fill(
+        self, offsets: Any, total: Any, max_length: Any, min_length: Any, host: Any, longest: Any, tail: bool
+    ) -> None:
         set_ = object.__setattr__
         set_(self, "offsets", offsets)
         set_(self, "total", total)
@@ -93,6 +110,7 @@ class Layout(Generic[ArrayT]):
         set_(self, "_min_length", min_length)
         set_(self, "_longest", longest)
         set_(self, "host", host)
+        set_(self, "tail", tail)
         set_(self, "_derived", {})
 
     @classmethod
@@ -104,6 +122,7 @@ class Layout(Generic[ArrayT]):
         max_length: int | None = None,
         min_length: int | None = None,
         host: np.ndarray | None = None,
+        tail: bool = False,
     ) -> Layout[ArrayT]:
         """Make a layout from offsets that are known to be right, without any check.
 
@@ -111,14 +130,19 @@ class Layout(Generic[ArrayT]):
         placeholders of any type. Parameters are those of ``Layout``.
         """
         self = object.__new__(cls)
-        self._fill(offsets, total, max_length, min_length, host, None)
+        self._fill(offsets, total, max_length, min_length, host, None, tail)
         return self
 
     def with_total(self, total: int) -> Layout[ArrayT]:
         """Return a layout of the same offsets and hints that knows how many elements there are."""
         self_ = object.__new__(type(self))
-        self_._fill(self.offsets, total, self._max_length, self._min_length, self.host, self._longest)
+        self_._fill(self.offsets, total, self._max_length, self._min_length, self.host, self._longest, self.tail)
         return self_
+
+    def without_tail(self, host: np.ndarray) -> Layout[ArrayT]:
+        """Return a layout of the same rows that ends with the last, given the offsets' values in host memory."""
+        bounds = {"max_length": self._max_length, "min_length": self._min_length}
+        return Layout.trusted(self.offsets, total=int(host[-1]), host=host, **bounds)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Layout is immutable: can't set {name!r}; make a new one")
@@ -127,10 +151,11 @@ class Layout(Generic[ArrayT]):
         raise AttributeError(f"a Layout is immutable: can't delete {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.offsets, self.total, self.max_length, self.min_length)
+        return _rebuild, (type(self), self.offsets, self.total, self.max_length, self.min_length, self.tail)
 
     def __repr__(self) -> str:
-        return f"scree.Layout(batch_size={self.batch_size}, total={self.total}, max_length={self._max_length})"
+        tail = ", tail=True" if self.tail else ""
+        return f"scree.Layout(batch_size={self.batch_size}, total={self.total}, max_length={self._max_length}{tail})"
 
     @property
     def batch_size(self) -> int:
@@ -169,7 +194,7 @@ class Layout(Generic[ArrayT]):
             return self._derived.setdefault(key, build())
 
     def same(self, other: Layout[Any]) -> bool | None:
-        """Tell whether two layouts have equal offsets, without a sync.
+        """Tell whether two layouts have equal offsets, without a sync; tails don't count.
 
         Returns
         -------
@@ -188,9 +213,11 @@ class Layout(Generic[ArrayT]):
         return None
 
 
-def _rebuild(cls: type[Layout[Any]], offsets: Any, total: Any, max_length: Any, min_length: Any) -> Layout[Any]:
+def _rebuild(
+    cls: type[Layout[Any]], offsets: Any, total: Any, max_length: Any, min_length: Any, tail: bool
+) -> Layout[Any]:
     host = offsets if isinstance(offsets, np.ndarray) else None
-    return cls.trusted(offsets, total=total, max_length=max_length, min_length=min_length, host=host)
+    return cls.trusted(offsets, total=total, max_length=max_length, min_length=min_length, host=host, tail=tail)
 
 
 def check_structure(offsets: Any) -> None:
@@ -220,10 +247,13 @@ def check_offsets(host: np.ndarray) -> None:
         )
 
 
-def check_total(host: np.ndarray, ragged_length: int, ragged_dim: int) -> None:
-    """Check that offsets in host memory end where the values do."""
-    if host[-1] != ragged_length:
-        raise ShapeError(f"offsets[-1] ({host[-1]}) must equal values.shape[ragged_dim={ragged_dim}] ({ragged_length})")
+def check_total(host: np.ndarray, total: int, name: str, tail: bool) -> None:
+    """Check that offsets in host memory end where the elements do, or with a tail not behind them."""
+    if tail and host[-1] > total:
+        raise ShapeError(f"offsets[-1] ({host[-1]}) must not exceed {name} ({total})")
+    if not tail and host[-1] != total:
+        mend = "; for dead elements behind the last offset pass tail=True" if host[-1] < total else ""
+        raise ShapeError(f"offsets[-1] ({host[-1]}) must equal {name} ({total}){mend}")
 
 
 def checked_bound(name: str, bound: Any) -> Any:

@@ -11,9 +11,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scree_core.backend import CONTRACT, OPS, Backend, Overlay
+from scree_core.backend import CONTRACT, OPS, Backend
 from scree_core.errors import BackendLoadError, BackendNotInstalledError
 from scree_core.numpy_backend import NumpyBackend
+from scree_core.overlay import Overlay
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -109,7 +109,11 @@ class TorchBackend(Backend[torch.Tensor]):
 
     # ------------------------------------------------------------------ ops
 
-    def from_padded(self, padded: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Layout[torch.Tensor]]:
+    def from_padded(
+        self, padded: torch.Tensor, mask: torch.Tensor, *, capacity: int | None = None
+    ) -> tuple[torch.Tensor, Layout[torch.Tensor]]:
+        if capacity is not None:
+            return super().from_padded(padded, mask, capacity=capacity)
         offsets = offsets_from_lengths(self.to_numpy(mask.sum(dim=1)))
         return padded[mask], self.layout_from_host(offsets, like=mask)
 

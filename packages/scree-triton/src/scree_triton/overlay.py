@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from scree_core.backend import Overlay
+from scree_core.overlay import Overlay
 
 
 class TritonOverlay(Overlay):

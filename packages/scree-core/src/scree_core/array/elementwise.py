@@ -171,7 +171,7 @@ def check_same_layout(a: Array[Any], b: Array[Any], names: str) -> None:
     """Raise a ShapeError where two Arrays provably lie differently. No sync."""
     if a.ragged_dim != b.ragged_dim:
         raise ShapeError(f"{names} have different ragged axes: ragged_dim={a.ragged_dim} and {b.ragged_dim}")
-    if a.layout.same(b.layout) is not False:
+    if a.layout.same(b.layout) is not False and a.total_length == b.total_length:
         return
     if a.batch_size != b.batch_size or a.total_length != b.total_length:
         raise ShapeError(

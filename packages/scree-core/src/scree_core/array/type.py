@@ -34,6 +34,10 @@ class Array(Elementwise, Generic[ArrayT]):
     max_length, min_length : int, optional
         Bounds of the row lengths for the host to rely on without a device sync (kernels and padding
         need the longest). NumPy and other host-readable offsets are measured when it is first asked.
+    tail : bool, default False
+        Whether values may go on behind the last offset. Those elements are dead: they may hold anything,
+        NaN too, influence nothing, and ops give 0 there. So shapes can stay while lengths change, for
+        compilers and CUDA graphs; ``scree.bucket`` makes such Arrays.
 
     Raises
     ------
@@ -73,6 +77,7 @@ class Array(Elementwise, Generic[ArrayT]):
         *,
         max_length: int | None = None,
         min_length: int | None = None,
+        tail: bool = False,
     ) -> None:
         ragged_dim = _checked_axis(values, ragged_dim)
         backend = backend_of(values)
@@ -83,9 +88,9 @@ class Array(Elementwise, Generic[ArrayT]):
             )
         ragged_length = values.shape[ragged_dim]
         host = backend.host_view(offsets) if hasattr(offsets, "dtype") else None
-        layout = Layout(offsets, max_length=max_length, min_length=min_length, host=host)
+        layout = Layout(offsets, max_length=max_length, min_length=min_length, host=host, tail=tail)
         if layout.host is not None:
-            check_total(layout.host, ragged_length, ragged_dim)
+            check_total(layout.host, ragged_length, f"values.shape[ragged_dim={ragged_dim}]", layout.tail)
         self._fill(values, layout.with_total(ragged_length), ragged_dim)
 
     def _fill(self, values: Any, layout: Any, ragged_dim: int) -> None:
@@ -133,7 +138,7 @@ class Array(Elementwise, Generic[ArrayT]):
 
     @property
     def total_length(self) -> int:
-        """Number of elements of all rows together, from the shape of the values. No sync."""
+        """Number of elements of all rows together, and of a tail, from the shape of the values. No sync."""
         return self.values.shape[self.ragged_dim]
 
     @property
@@ -181,12 +186,12 @@ class Array(Elementwise, Generic[ArrayT]):
 
     @property
     def segment_ids(self) -> ArrayT:
-        """Row number of each element, ``(total,)``, in the offsets' dtype. No sync; kept with the layout."""
+        """Row number of each element, ``(total,)``, in the offsets' dtype; in a tail ``batch``. No sync; kept."""
         return run(Call("segment_ids", (self.layout, self.total_length), {}, {"arr": self.offsets}))
 
     @property
     def positions(self) -> ArrayT:
-        """Index of each element within its row, ``(total,)``, in the offsets' dtype. No sync; kept with the layout."""
+        """Index of each element within its row, ``(total,)``, in the offsets' dtype; in a tail 0. No sync; kept."""
         return run(Call("positions", (self.layout, self.total_length), {}, {"arr": self.offsets}))
 
     # ------------------------------------------------------------------ rows
@@ -277,7 +282,7 @@ class Array(Elementwise, Generic[ArrayT]):
         """
         host = self.backend.to_numpy(self.offsets)
         check_offsets(host)
-        check_total(host, self.total_length, self.ragged_dim)
+        check_total(host, self.total_length, f"values.shape[ragged_dim={self.ragged_dim}]", self.layout.tail)
         check_bounds(host, self.layout.max_length, self.layout.min_length)
         return self
 
@@ -286,8 +291,9 @@ class Array(Elementwise, Generic[ArrayT]):
     def __repr__(self) -> str:
         dtype = str(self.dtype).rsplit(".", 1)[-1]
         axis = f"ragged_dim={self.ragged_dim}, " if self.ragged_dim else ""
+        tail = "tail=True, " if self.layout.tail else ""
         return (
-            f"scree.Array(batch_size={self.batch_size}, total_length={self.total_length}, {axis}"
+            f"scree.Array(batch_size={self.batch_size}, total_length={self.total_length}, {axis}{tail}"
             f"feature_shape={self.feature_shape}, dtype={dtype})"
         )
 

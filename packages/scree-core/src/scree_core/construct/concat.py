@@ -59,7 +59,7 @@ def concat(arrays: Sequence[Array[ArrayT]], *, backend: str | None = None) -> Ar
     check_features([arr.values for arr in arrays], first.ragged_dim, "arrays")
     owner = first.backend
     named: dict[str, Any] = {f"arrays[{i}]": arr.values for i, arr in enumerate(arrays)}
-    values = run(Call("pack", ([front(arr) for arr in arrays],), {}, named), backend)
+    values = run(Call("pack", ([_live(arr) for arr in arrays],), {}, named), backend)
     if first.ragged_dim != 0:
         values = owner.xp.moveaxis(values, 0, first.ragged_dim)
     lengths = np.concatenate([np.diff(owner.host_offsets(arr.layout)) for arr in arrays])
@@ -67,3 +67,9 @@ def concat(arrays: Sequence[Array[ArrayT]], *, backend: str | None = None) -> Ar
     widest = np.result_type(offsets, *(owner.host_offsets(arr.layout).dtype for arr in arrays))
     layout = owner.layout_from_host(offsets.astype(widest, copy=False), like=first.values)
     return Array.trusted(values, layout, first.ragged_dim)
+
+
+def _live(arr: Array[Any]) -> Any:
+    """Return the elements of the rows, ragged axis first."""
+    values = front(arr)
+    return values[: int(arr.backend.host_offsets(arr.layout)[-1]), ...] if arr.layout.tail else values

@@ -15,7 +15,12 @@ from scree_core.registry import backend_of
 
 
 def from_cu_seqlens(
-    values: ArrayT, cu_seqlens: ArrayT, *, max_length: int | None = None, min_length: int | None = None
+    values: ArrayT,
+    cu_seqlens: ArrayT,
+    *,
+    max_length: int | None = None,
+    min_length: int | None = None,
+    tail: bool = False,
 ) -> Array[ArrayT]:
     """Wrap packed values and FlashAttention's cumulative sequence lengths, as they are.
 
@@ -27,6 +32,8 @@ def from_cu_seqlens(
     max_length, min_length : int, optional
         Bounds of the row lengths, as for ``scree.Array``; FlashAttention calls the first
         ``max_seqlen``.
+    tail : bool, default False
+        Whether values may go on behind the last offset, as for ``scree.Array``.
 
     Returns
     -------
@@ -49,7 +56,7 @@ def from_cu_seqlens(
     >>> scree.from_cu_seqlens(np.zeros((5, 8)), cu_seqlens).offsets is cu_seqlens
     True
     """
-    return Array(values, cu_seqlens, max_length=max_length, min_length=min_length)
+    return Array(values, cu_seqlens, max_length=max_length, min_length=min_length, tail=tail)
 
 
 def from_lengths(values: ArrayT, lengths: Sequence[int] | Any, ragged_dim: int = 0) -> Array[ArrayT]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scree_core.arguments import check_array, check_holds, front
+from scree_core.arguments import check_array, check_holds, front, layout_of
 from scree_core.array import Array, checked_axis
 from scree_core.dispatch import Call, run
 from scree_core.errors import ArgumentError, ShapeError
@@ -71,7 +71,7 @@ def to_padded(
     width = _width(arr, max_length)
     call = Call(
         "to_padded",
-        (front(arr), arr.layout),
+        (front(arr), layout_of(arr)),
         {"width": width, "side": side, "fill_value": fill_value},
         {"arr": arr.values},
     )
@@ -91,7 +91,9 @@ def _width(arr: Array[Any], max_length: int | None) -> int:
     return checked_bound("max_length", max_length)
 
 
-def from_padded(padded: ArrayT, mask: ArrayT, ragged_dim: int = 0, *, backend: str | None = None) -> Array[ArrayT]:
+def from_padded(
+    padded: ArrayT, mask: ArrayT, ragged_dim: int = 0, *, capacity: int | None = None, backend: str | None = None
+) -> Array[ArrayT]:
     """Collect the elements of a dense array that a mask marks as real into an Array.
 
     Parameters
@@ -103,6 +105,9 @@ def from_padded(padded: ArrayT, mask: ArrayT, ragged_dim: int = 0, *, backend: s
         in order. Of the library of ``padded``.
     ragged_dim : int, default 0
         Axis of the result's values along which rows lie.
+    capacity : int, optional
+        Number of elements to make room for: the result has a tail of zeros, and a shape that doesn't depend on
+        the mask, as compiled functions need it. ``batch * length`` always suffices.
     backend : str, optional
         Run on the backend of this name, or fail.
 
@@ -115,12 +120,13 @@ def from_padded(padded: ArrayT, mask: ArrayT, ragged_dim: int = 0, *, backend: s
     Raises
     ------
     ShapeError
-        The mask's shape isn't ``(batch, length)``, or it holds other numbers than 0 and 1.
+        The mask's shape isn't ``(batch, length)``, or it holds other numbers than 0 and 1, or ``capacity`` is
+        seen to be too small.
 
     Notes
     -----
     One copy of the elements taken. How many they are is known to the mask alone, so this reads it on
-    the host: one sync.
+    the host: one sync, unless there is a ``capacity`` and the backend takes tails.
 
     Examples
     --------
@@ -140,7 +146,8 @@ def from_padded(padded: ArrayT, mask: ArrayT, ragged_dim: int = 0, *, backend: s
     owner = backend_of(padded)
     mask = _as_bool(owner, mask)
     moved = padded if ragged_dim == 0 else owner.xp.moveaxis(padded, 1 + ragged_dim, 1)
-    values, layout = run(Call("from_padded", (moved, mask), {}, {"padded": padded, "mask": mask}), backend)
+    options = {"capacity": checked_bound("capacity", capacity)}
+    values, layout = run(Call("from_padded", (moved, mask), options, {"padded": padded, "mask": mask}), backend)
     if ragged_dim != 0:
         values = owner.xp.moveaxis(values, 0, ragged_dim)
     return Array.trusted(values, layout, ragged_dim)

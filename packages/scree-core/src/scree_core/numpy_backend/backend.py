@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scree_core import tail
 from scree_core.backend import Backend
 from scree_core.layout import Layout, offsets_from_lengths
 from scree_core.numpy_backend import attention, padding, rows
@@ -67,7 +68,8 @@ class NumpyBackend(Backend[np.ndarray]):
 
     def segment_ids(self, layout: Layout[np.ndarray], total: int) -> np.ndarray:
         def build() -> np.ndarray:
-            return np.repeat(np.arange(layout.batch_size, dtype=layout.offsets.dtype), layout.lengths)
+            ids = np.arange(layout.batch_size + 1, dtype=layout.offsets.dtype)
+            return np.repeat(ids, np.append(layout.lengths, total - layout.offsets[-1]))
 
         return self._derived(layout, "segment_ids", build)
 
@@ -82,7 +84,11 @@ class NumpyBackend(Backend[np.ndarray]):
     ) -> tuple[np.ndarray, np.ndarray]:
         return padding.to_padded(x, layout.offsets, width, side, fill_value)
 
-    def from_padded(self, padded: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, Layout[np.ndarray]]:
+    def from_padded(
+        self, padded: np.ndarray, mask: np.ndarray, *, capacity: int | None = None
+    ) -> tuple[np.ndarray, Layout[np.ndarray]]:
+        if capacity is not None:
+            return tail.with_capacity(self, *self.from_padded(padded, mask), capacity)
         offsets = offsets_from_lengths(np.count_nonzero(mask, axis=1))
         return padding.from_padded(padded, mask), self.layout_from_host(offsets, like=mask)
 

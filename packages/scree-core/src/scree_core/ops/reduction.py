@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scree_core.arguments import INTEGER_DTYPES, check_array, check_holds, front
+from scree_core.arguments import INTEGER_DTYPES, check_array, check_holds, front, layout_of
 from scree_core.array import Array
 from scree_core.backend import FLOAT_DTYPES
 from scree_core.dispatch import Call
@@ -22,7 +22,7 @@ def prepare_reduction(op: str, x: Array[Any], empty: Any, identity: float, dtype
         known = dtype in (*INTEGER_DTYPES, "bool")
         mend = f'cast them first, x.astype("{dtypes[1]}")' if known else f"it takes {', '.join(dtypes)}"
         raise ShapeError(f"{op} can't take values of dtype {dtype}; {mend}")
-    return Call(op, (front(x), x.layout), {"empty": _value(op, x, empty, identity, dtype)}, {"x": x.values})
+    return Call(op, (front(x), layout_of(x)), {"empty": _value(op, x, empty, identity, dtype)}, {"x": x.values})
 
 
 def _value(op: str, x: Array[Any], empty: Any, identity: float, dtype: str) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from scree_core.arguments import check_array
+from scree_core.arguments import check_array, layout_of
 from scree_core.array import Array
 from scree_core.dispatch import Call, run
 from scree_core.errors import ShapeError
 from scree_core.protocols import ArrayT
+from scree_core.tail import with_tail
 
 
 def repeat_rows(dense: ArrayT, like: Array[ArrayT], *, backend: str | None = None) -> Array[ArrayT]:
@@ -45,7 +46,7 @@ def repeat_rows(dense: ArrayT, like: Array[ArrayT], *, backend: str | None = Non
     array([0, 1, 0, 1, 2])
     """
     call = prepare(dense, like)
-    return Array.trusted(run(call, backend), like.layout)
+    return Array.trusted(with_tail(like.backend, run(call, backend), like.layout, like.total_length), like.layout)
 
 
 def prepare(dense: Any, like: Array[Any]) -> Call:
@@ -54,5 +55,6 @@ def prepare(dense: Any, like: Array[Any]) -> Call:
     shape = tuple(getattr(dense, "shape", ()))
     if len(shape) < 1 or shape[0] != like.batch_size:
         raise ShapeError(f"dense must have shape (batch, ...) with batch = {like.batch_size}, got {shape}")
-    args = (dense, like.layout, like.total_length)
+    layout = layout_of(like)
+    args = (dense, layout, like.total_length if layout is like.layout else layout.total)
     return Call("repeat_rows", args, {}, {"dense": dense, "like": like.values})

@@ -6,12 +6,13 @@ import math
 from operator import index
 from typing import Any
 
-from scree_core.arguments import check_array, check_floating, check_number, front, restore
+from scree_core.arguments import check_array, check_floating, check_number, front, layout_of, restore
 from scree_core.array import Array
 from scree_core.array.elementwise import check_same_layout
 from scree_core.dispatch import Call, run
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from scree_core.protocols import ArrayT
+from scree_core.tail import with_tail
 
 
 def varlen_attention(
@@ -96,7 +97,9 @@ def varlen_attention(
     )
     out, lse = run(call, backend)
     out = restore(q, out)
-    return (out, Array.trusted(lse, q.layout)) if return_lse else out
+    if not return_lse:
+        return out
+    return out, Array.trusted(with_tail(q.backend, lse, q.layout, q.total_length), q.layout)
 
 
 def prepare(
@@ -134,7 +137,7 @@ def prepare(
         "sinks": sinks,
         "return_lse": bool(return_lse),
     }
-    return Call("varlen_attention", (front(q), front(k), front(v), q.layout, k.layout), options, arrays)
+    return Call("varlen_attention", (front(q), front(k), front(v), layout_of(q), layout_of(k)), options, arrays)
 
 
 def _check_fit(q: Array[Any], k: Array[Any], v: Array[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scree_core.arguments import INTEGER_DTYPES, check_array, front, restore
+from scree_core.arguments import INTEGER_DTYPES, check_array, front, layout_of, restore
 from scree_core.array import Array
 from scree_core.backend import FLOAT_DTYPES
 from scree_core.dispatch import Call, run
@@ -51,4 +51,4 @@ def prepare(x: Array[Any]) -> Call:
     dtype = x.backend.dtype_name(x.values)
     if dtype not in (*FLOAT_DTYPES, *INTEGER_DTYPES, "bool"):
         raise ShapeError(f"varlen_cumsum can't take values of dtype {dtype}")
-    return Call("varlen_cumsum", (front(x), x.layout), {}, {"x": x.values})
+    return Call("varlen_cumsum", (front(x), layout_of(x)), {}, {"x": x.values})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scree_core.arguments import front, restore
 from scree_core.array import Array
 from scree_core.dispatch import Call, run
 from scree_core.ops.normalised import check_affine, check_normalised
@@ -56,12 +57,11 @@ def varlen_layernorm(
     array([[-1.,  1.],
            [-1.,  1.]])
     """
-    values = run(prepare(x, weight, bias, eps=eps), backend)
-    return x.with_values(values)
+    return restore(x, run(prepare(x, weight, bias, eps=eps), backend))
 
 
 def prepare(x: Array[Any], weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Call:
     """Check the arguments."""
     check_normalised(x, "varlen_layernorm", eps)
     arrays = {"x": x.values, **check_affine(x, weight=weight, bias=bias)}
-    return Call("varlen_layernorm", (x.values, weight, bias), {"eps": float(eps)}, arrays)
+    return Call("varlen_layernorm", (front(x), weight, bias), {"eps": float(eps)}, arrays)

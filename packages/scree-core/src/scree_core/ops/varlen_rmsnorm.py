@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scree_core.arguments import front, restore
 from scree_core.array import Array
 from scree_core.dispatch import Call, run
 from scree_core.ops.normalised import check_affine, check_normalised
@@ -51,12 +52,11 @@ def varlen_rmsnorm(
     array([[ 1.,  1.],
            [ 1., -1.]])
     """
-    values = run(prepare(x, weight, eps=eps), backend)
-    return x.with_values(values)
+    return restore(x, run(prepare(x, weight, eps=eps), backend))
 
 
 def prepare(x: Array[Any], weight: Any = None, *, eps: float = 1e-6) -> Call:
     """Check the arguments."""
     check_normalised(x, "varlen_rmsnorm", eps)
     arrays = {"x": x.values, **check_affine(x, weight=weight)}
-    return Call("varlen_rmsnorm", (x.values, weight), {"eps": float(eps)}, arrays)
+    return Call("varlen_rmsnorm", (front(x), weight), {"eps": float(eps)}, arrays)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from scree_core.arguments import check_array, check_floating, front, restore
+from scree_core.arguments import check_array, check_floating, front, layout_of, restore
 from scree_core.array import Array
 from scree_core.array.elementwise import check_same_layout
 from scree_core.dispatch import Call, run
 from scree_core.errors import ShapeError
 from scree_core.protocols import ArrayT
+from scree_core.tail import without_tail
 
 
 def varlen_rope(
@@ -83,7 +84,9 @@ def prepare(x: Array[Any], cos: Any, sin: Any, *, positions: Any = None, interle
     else:
         positions = _checked_positions(x, positions, cos.shape[0])
         arrays["positions"] = positions
-    args = (front(x), cos, sin, x.layout, positions)
+        if x.backend.owns(positions):
+            positions = without_tail(x.backend, positions, x.layout)
+    args = (front(x), cos, sin, layout_of(x), positions)
     return Call("varlen_rope", args, {"interleaved": bool(interleaved)}, arrays)
 
 
@@ -116,9 +119,16 @@ def _checked_positions(x: Array[Any], positions: Any, max_position: int) -> Any:
         return positions  # dispatch will name the two libraries
     if not x.backend.dtype_name(positions).startswith(("int", "uint")):
         raise ShapeError(f"positions must be integers, got {positions.dtype}")
-    host = x.backend.host_view(positions)
+    host = _live(x, x.backend.host_view(positions))
     if host is not None and host.size and not (0 <= host.min() and host.max() < max_position):
         wrong = (host < 0) | (host >= max_position)
         i = int(np.argmax(wrong))
         raise ShapeError(f"positions[{i}] is {host[i]}, but cos and sin hold the positions 0 to {max_position - 1}")
     return positions
+
+
+def _live(x: Array[Any], host: np.ndarray | None) -> np.ndarray | None:
+    """Return the positions to check: none of a tail, and none at all where only a device knows its start."""
+    if host is None or not x.layout.tail:
+        return host
+    return None if x.layout.host is None else host[: int(x.layout.host[-1])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scree_core.arguments import check_array, check_floating, front, restore
+from scree_core.arguments import check_array, check_floating, front, layout_of, restore
 from scree_core.array import Array
 from scree_core.dispatch import Call, run
 from scree_core.protocols import ArrayT
@@ -47,4 +47,4 @@ def prepare(x: Array[Any]) -> Call:
     """Check the arguments."""
     check_array(x, "x")
     check_floating(x, "varlen_softmax", "x")
-    return Call("varlen_softmax", (front(x), x.layout), {}, {"x": x.values})
+    return Call("varlen_softmax", (front(x), layout_of(x)), {}, {"x": x.values})

@@ -23,6 +23,8 @@ class Rows:
     """Hand it over as every second feature of a wider array: not contiguous where the library has views."""
     share: str | None = None
     """Name of another argument whose offsets object this one takes."""
+    tail: int = 0
+    """Number of dead elements among the values, behind those of the rows."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ class Entry:
 
     ran: int = 0
     gradients: int = 0
+    compiled: int = 0
     worst: float = 0.0
     skipped: dict[str, int] = field(default_factory=dict)
     """Reasons of ``why_not``, with how often."""
@@ -21,6 +22,7 @@ class Entry:
         """Take in what another process has seen of the same op."""
         self.ran += other.ran
         self.gradients += other.gradients
+        self.compiled += other.compiled
         self.worst = max(self.worst, other.worst)
         for reason, times in other.skipped.items():
             self.skipped[reason] = self.skipped.get(reason, 0) + times
@@ -45,7 +47,8 @@ def table(ledger: Ledger) -> list[str]:
     lines = ["op".ljust(18) + "".join(name.rjust(width + 2) for name in names)]
     for op in ops:
         lines.append(op.ljust(18) + "".join(_cell(e.get(op)).rjust(width + 2) for e in ledger.values()))
-    lines.append("cases run, those with gradients behind '+', and the largest share of the error budget used")
+    lines.append("cases run, those with gradients behind '+', those compiled behind '/' if any,")
+    lines.append("and the largest share of the error budget used")
     for suite, entries in ledger.items():
         for op, entry in entries.items():
             lines += [f"{suite.rsplit('.', 1)[-1]} {op}: {n} skipped, {reason}" for reason, n in entry.skipped.items()]
@@ -55,4 +58,5 @@ def table(ledger: Ledger) -> list[str]:
 def _cell(entry: Entry | None) -> str:
     if entry is None or not entry.ran:
         return "-"
-    return f"{entry.ran}+{entry.gradients} {entry.worst:4.0%}"
+    compiled = f"/{entry.compiled}" if entry.compiled else ""
+    return f"{entry.ran}+{entry.gradients}{compiled} {entry.worst:4.0%}"

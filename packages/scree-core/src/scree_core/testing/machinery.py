@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import scree_core
-from scree_core.backend import OPS, Backend, Overlay
+from scree_core.backend import OPS, Backend
 from scree_core.dispatch import refusal
 from scree_core.explain import prepared
+from scree_core.overlay import Overlay
 from scree_core.registry import installed_for
 from scree_core.testing.case import Case
 from scree_core.testing.cases import CASES, ERRORS
+from scree_core.testing.compiling import compiles
 from scree_core.testing.ledger import Entry, ledger_of
 from scree_core.testing.placing import float_leaves, is_float
 from scree_core.testing.public import call_public, outputs
+from scree_core.testing.tails import takes_a_tail
 from scree_core.testing.truth import DIFFERENTIABLE
 
 PACKAGE = "scree_core.testing"
@@ -37,6 +40,8 @@ class Machinery:
     """Floating dtypes to run in; float32 must be among them, for halves alone hide a wrong eps."""
     defers: ClassVar[bool] = True
     """Whether the library's arrays leave operators with unknown types on their right to these, as Python asks."""
+    compiles: ClassVar[bool] = False
+    """Whether ``compiled`` is overridden: the library compiles functions of arrays."""
     overlay: ClassVar[type[Overlay] | None] = None
     """The overlay's class, in a suite for an overlay."""
     _entries: ClassVar[dict[str, Entry]]
@@ -68,6 +73,10 @@ class Machinery:
         """Fill uninitialised memory with NaN while a case runs, where the library has a way."""
         yield
 
+    def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of raw arrays compiled by the library, whole or not at all: offsets are arguments."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------ machinery
 
     @classmethod
@@ -86,10 +95,12 @@ class Machinery:
             cases = [case for op in ops for case in ERRORS.get(op, ())]
             metafunc.parametrize("error_case", cases, ids=[case.id for case in cases])
         if "case" in names:
-            wanted = [case for op in ops for case in CASES[op] if cls.takes(case, metafunc.function.__name__)]
-            pairs = [(case, dtype) for case in wanted for dtype in (("int",) if case.integer else cls.dtypes)]
+            test = metafunc.function.__name__
+            wanted = [case for op in ops for case in CASES[op] if cls.takes(case, test)]
+            pairs = [(case, dtype) for case in wanted for dtype in cls.dtypes_for(case, test)]
             params = [pytest.param(case, dtype, id=f"{case.id}-{dtype}") for case, dtype in pairs]
-            none = pytest.mark.skip(reason=f"{cls.backend.name!r} does not differentiate")
+            lacks = "compile" if "compiled" in test and not cls.compiles else "differentiate"
+            none = pytest.mark.skip(reason=f"{cls.backend.name!r} does not {lacks}")
             metafunc.parametrize(("case", "dtype"), params or [pytest.param(None, "", id="none", marks=none)])
         if "device" in names:
             present = [device for device in cls.devices if cls().has_device(device)]
@@ -106,10 +117,21 @@ class Machinery:
         """Tell whether a test applies to a case."""
         if "poisoned" in test and "poison" not in case.tags:
             return False
+        if "tail" in test and not takes_a_tail(case):
+            return False
+        if "compiled" in test and not (cls.compiles and compiles(case)):
+            return False
         if "gradient" in test:
             differentiable = case.op in DIFFERENTIABLE and not case.integer
             return cls.plugin().differentiates and differentiable and "forward_only" not in case.tags
         return True
+
+    @classmethod
+    def dtypes_for(cls, case: Case, test: str) -> tuple[str, ...]:
+        """Return the dtypes to run a case in: compiling costs time, so there the others get a case or two an op."""
+        if case.integer:
+            return ("int",)
+        return cls.dtypes if "compiled" not in test or case.name.endswith("mixed") else ("float32",)
 
     @pytest.fixture(autouse=True)
     def _installed(self, request: pytest.FixtureRequest) -> Iterator[None]:

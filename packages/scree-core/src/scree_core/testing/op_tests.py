@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,15 @@ import pytest
 from scree_core.errors import ScreeError
 from scree_core.testing.budget import check, check_equal
 from scree_core.testing.case import Case, ErrorCase, Rows
-from scree_core.testing.expected import as_numbers, check_layout, reference_gradients, reference_outputs
-from scree_core.testing.machinery import Machinery
-from scree_core.testing.placing import float_leaves, is_float, placed, replaced, rounded, widened
+from scree_core.testing.expected import as_numbers, check_layout, reference_outputs
+from scree_core.testing.gradients import Gradients
+from scree_core.testing.placing import placed, rounded, widened
 from scree_core.testing.poison import element_slice, poisoned_arguments, poisoned_outside, row_slices
 from scree_core.testing.public import EXACT, outputs
 from scree_core.testing.truth import DIFFERENTIABLE
 
 
-class OpTests(Machinery):
+class OpTests(Gradients):
     """What every op answers for."""
 
     def test_device_is_there(self, device: str, request: pytest.FixtureRequest) -> None:
@@ -65,7 +66,7 @@ class OpTests(Machinery):
     def test_gradients_are_within_budget(self, case: Case, dtype: str, device: str, place: Any) -> None:
         """The library's gradient of each case against the reference's vjp."""
         drawn = rounded(case.draw(), dtype)
-        got, truth, naive = self._gradients(case, drawn, drawn, place)
+        got, truth, naive = self.gradients(case, drawn, place)
         self.entry(case.op).gradients += 1
         for i, (g, want, plain) in enumerate(zip(got, truth, naive, strict=True)):
             share = check(g, plain, want, dtype, f"{case.id} gradient {i}")
@@ -76,49 +77,14 @@ class OpTests(Machinery):
         drawn = rounded(case.draw(), dtype)
         for row in range(3):
             poisoned = poisoned_arguments(drawn, keep=row, bad=np.nan)
-            got, truth, naive = self._gradients(case, drawn, poisoned, place, keep=row)
+            spoil = partial(poisoned_outside, at=row_slices(case.op, drawn, row))
+            got, truth, naive = self.gradients(case, drawn, place, given=poisoned, spoil=spoil)
             rows = [v for n in DIFFERENTIABLE[case.op] if (v := drawn.get(n)) is not None]
             for i, (argument, g, want, plain) in enumerate(zip(rows, got, truth, naive, strict=True)):
                 if isinstance(argument, Rows):  # a weight's gradient adds up all rows
-                    at = element_slice(argument, row)
+                    own = element_slice(argument, row)
                     what = f"{case.id} gradient {i}, row {row} beside rows of nan"
-                    check(g[at], plain[at], want[at], dtype, what)
-
-    def _gradients(
-        self, case: Case, drawn: dict[str, Any], given: dict[str, Any], place: Any, keep: int | None = None
-    ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-        """Return the library's gradients at ``given``, and the reference's at ``drawn`` in float64 and naively.
-
-        Cotangents are NaN outside the row to ``keep``, if one is named.
-        """
-        arguments = placed(given, place)
-        self.skip_refused(case.op, arguments, self.entry(case.op))
-        names = [name for name in DIFFERENTIABLE[case.op] if arguments.get(name) is not None]
-        primals = tuple(leaf for name in names for leaf in float_leaves(arguments[name]))
-        expected = [out for out in reference_outputs(case.op, drawn) if is_float(np.asarray(out))]
-
-        def fn(*leaves: Any) -> tuple[Any, ...]:
-            rest = list(leaves)
-            moved = {name: replaced(arguments[name], rest) for name in names}
-            return tuple(outputs(self.call(case.op, {**arguments, **moved}))[: len(expected)])
-
-        plugin = self.plugin()
-        rng = np.random.default_rng(len(case.id))
-        draws = [place(rng.standard_normal(np.shape(out)).astype(np.float32)) for out in expected]
-        likes = fn(*primals)
-        cotangents = [plugin.astype(c, plugin.dtype_name(like)) for c, like in zip(draws, likes, strict=True)]
-        exact = [self.numbers(c) for c in cotangents]
-        if keep is not None:
-            at = row_slices(case.op, drawn, keep)
-            bad = [poisoned_outside(c, at) for c in exact]
-            placed_bad = [place(c.astype(np.float32)) for c in bad]
-            cotangents = [plugin.astype(c, plugin.dtype_name(x)) for c, x in zip(placed_bad, likes, strict=True)]
-        with self.poisoned_memory():
-            got = plugin.vjp(fn, primals, tuple(cotangents))
-            plugin.synchronize(got)
-        truth = reference_gradients(case.op, widened(drawn), exact)
-        naive = reference_gradients(case.op, drawn, exact)
-        return [self.numbers(g) for g in got], [as_numbers(g) for g in truth], [as_numbers(g) for g in naive]
+                    check(g[own], plain[own], want[own], dtype, what)
 
     def test_poisoned_rows_leak_nowhere(self, case: Case, dtype: str, device: str, place: Any) -> None:
         """NaN and infinity in every row but one change nothing in that one."""

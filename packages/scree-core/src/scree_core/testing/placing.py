@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,8 @@ def _map(value: Any, fn: Callable[[np.ndarray], np.ndarray]) -> Any:
     if isinstance(value, Dense):
         return Dense(fn(value.values)) if is_float(value.values) else value
     if isinstance(value, Rows):
-        return _with_values(value, fn(value.values)) if is_float(value.values) else value
+        return replace(value, values=fn(value.values)) if is_float(value.values) else value
     return value
-
-
-def _with_values(rows: Rows, values: np.ndarray) -> Rows:
-    return Rows(values, rows.lengths, rows.ragged_dim, rows.offsets_dtype, rows.strided, rows.share)
 
 
 def is_float(a: np.ndarray) -> bool:
@@ -74,7 +71,7 @@ def _place_rows(rows: Rows, place: Place, earlier: dict[str, Any]) -> Array[Any]
     else:
         array = place(np.ascontiguousarray(values))
     if rows.share is not None:
-        return Array(array, earlier[rows.share].offsets, rows.ragged_dim)
+        return Array(array, earlier[rows.share].offsets, rows.ragged_dim, tail=rows.tail > 0)
     host = offsets_from_lengths(np.asarray(rows.lengths, np.int64)).astype(rows.offsets_dtype)
     lengths = np.asarray(rows.lengths, np.int64)
     return Array(
@@ -83,6 +80,7 @@ def _place_rows(rows: Rows, place: Place, earlier: dict[str, Any]) -> Array[Any]
         rows.ragged_dim,
         max_length=int(lengths.max(initial=0)),
         min_length=int(lengths.min(initial=2**31)) if lengths.size else 0,
+        tail=rows.tail > 0,
     )
 
 

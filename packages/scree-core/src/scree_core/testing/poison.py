@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def _poison(value: Any, keep: int, bad: float) -> Any:
     if not isinstance(value, Rows) or not is_float(value.values):
         return value
     values = poisoned_outside(value.values, element_slice(value, keep), bad)
-    return Rows(values, value.lengths, value.ragged_dim, value.offsets_dtype, value.strided, value.share)
+    return replace(value, values=values)
 
 
 def row_slices(op: str, arguments: dict[str, Any], row: int) -> Any:

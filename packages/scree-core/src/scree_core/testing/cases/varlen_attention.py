@@ -22,6 +22,7 @@ def _qkv(
     head_dim: int = 8,
     v_dim: int | None = None,
     size: float = 1.0,
+    k_size: float = 1.0,
     sinks: bool = False,
     rows: dict[str, Any] | None = None,
     **options: Any,
@@ -32,7 +33,7 @@ def _qkv(
         q = draw_rows(rng, lengths, heads, head_dim, **rows)
         arguments: dict[str, Any] = {
             "q": Rows(q.values * size, lengths, **rows),
-            "k": draw_rows(rng, keys, kv_heads, head_dim, **rows),
+            "k": Rows(draw_rows(rng, keys, kv_heads, head_dim).values * k_size, keys, **rows),
             "v": draw_rows(rng, keys, kv_heads, v_dim or head_dim, **rows),
         }
         if sinks:
@@ -52,6 +53,8 @@ CASES = [
     Case(OP, "cross", _qkv(*CROSS, return_lse=True)),
     Case(OP, "cross_causal", _qkv(*CROSS, causal=True, return_lse=True)),
     Case(OP, "cross_window", _qkv(*CROSS, window=(1, 1), return_lse=True)),
+    Case(OP, "no_keys_at_all", _qkv((3, 2), (0, 0), sinks=True, return_lse=True)),
+    Case(OP, "no_queries_at_all", _qkv((0, 0), (3, 2), return_lse=True)),
     Case(OP, "decode", _qkv((1, 1, 1), (7, 1, 4), causal=True)),
     Case(OP, "grouped_query", _qkv((3, 6), heads=6, kv_heads=2, causal=True, return_lse=True)),
     Case(OP, "multi_query", _qkv((3, 6), heads=4, kv_heads=1)),
@@ -86,6 +89,8 @@ CASES = [
         ),
     ),
     Case(OP, "large_scores", _qkv((5, 4), size=60.0, causal=True, return_lse=True)),
+    # Products past float16's 65,504, which the scale brings back.
+    Case(OP, "overflowing_scores", _qkv((5, 4), size=300.0, k_size=300.0, scale=1e-5, causal=True, return_lse=True)),
     Case(OP, "int64_offsets", _qkv((5, 0, 4), causal=True, rows={"offsets_dtype": "int64"})),
     Case(OP, "strided", _qkv((5, 4), causal=True, rows={"strided": True})),
     Case(OP, "ragged_dim_1", _qkv((5, 4), causal=True, rows={"ragged_dim": 1}, return_lse=True), tags=FORWARD_ONLY),

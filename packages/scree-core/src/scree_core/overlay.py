@@ -1,0 +1,30 @@
+"""A faster subset of the contract, in front of a backend."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+from scree_core.backend import module_version
+
+
+class Overlay(abc.ABC):
+    """A faster subset of the contract's ops over the arrays of another backend.
+
+    Its entry point's name is dotted: ``torch.triton`` lies over ``torch``. It defines any of the op
+    methods of ``Backend``, with the same signatures; the methods defined are its list of
+    capabilities. The first overlay by priority whose ``why_not`` is None runs the call.
+    """
+
+    name: ClassVar[str]
+    """Dotted name: the backend it lies over, then its own."""
+    priority: ClassVar[int] = 0
+    """The highest is asked first."""
+
+    @abc.abstractmethod
+    def why_not(self, op: str, /, *args: Any, **kwargs: Any) -> str | None:
+        """Return why this call can't run here ("values are on cpu, need cuda"), or None where it can."""
+
+    def version(self) -> str:
+        """Return the version of the library behind the overlay, for reports."""
+        return module_version(self.name.split(".")[-1])
