@@ -65,9 +65,8 @@ class Backend(abc.ABC, Generic[ArrayT]):
     differentiates: ClassVar[bool] = False
     """Whether ``vjp`` works: the library has automatic differentiation."""
     takes_tail: ClassVar[bool] = False
-    """Whether the ops, and those of overlays, take layouts with a tail: elements behind the last offset, all 0,
-    that belong to no row, and for which results may hold anything. Where not, core cuts the tail off, by
-    offsets on the host."""
+    """Whether the ops, those of overlays too, take a tail: elements behind the last offset, all 0, whose results
+    may be anything. Where not, core cuts it off, by offsets on the host."""
 
     # ------------------------------------------------------------------ the array type: required
 
@@ -137,6 +136,10 @@ class Backend(abc.ABC, Generic[ArrayT]):
     def device(self, x: ArrayT) -> str:
         """Return the device of ``x`` as a string, ``"cpu"`` where the library has but one."""
         return str(getattr(x, "device", "cpu"))
+
+    def beside(self, x: ArrayT, y: ArrayT) -> bool:
+        """Tell whether two arrays are on one device, or the library brings them together by itself. No sync."""
+        return True
 
     def synchronize(self, x: Any) -> None:
         """Wait until ``x`` (an array or a tuple of them) is computed. For benchmarks and tests."""
@@ -237,8 +240,7 @@ class Backend(abc.ABC, Generic[ArrayT]):
     ) -> tuple[ArrayT, Layout[ArrayT]]:
         """Return the elements where the bool ``mask`` ``(batch, width)`` is True, row by row, and their layout.
 
-        With ``capacity``, zeros follow up to that many elements, and the layout has a tail; a backend that
-        takes tails need then read no mask on the host.
+        With ``capacity``, zeros follow up to that many elements as a tail: no need to read the mask on the host.
         """
         if capacity is not None:
             return tail.with_capacity(self, *self.from_padded(padded, mask), capacity)

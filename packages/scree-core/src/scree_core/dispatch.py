@@ -47,7 +47,7 @@ def run(call: Call, backend: str | None = None) -> Any:
     BackendNotInstalledError
         No backend of that name, or none for these arrays, is installed.
     ShapeError
-        The arrays belong to different libraries.
+        The arrays belong to different libraries, or are on different devices.
     """
     return getattr(choose(call, backend), call.op)(*call.args, **call.kwargs)
 
@@ -78,7 +78,17 @@ def _common_candidates(arrays: dict[str, Any]) -> Any:
                 f"{type(first).__name__} ({found.base.name}) and {type(other).__name__} "
                 f"({candidates(type(other)).base.name}); convert one of them"
             )
+        if not found.base.beside(first, other):
+            raise ShapeError(elsewhere(found.base, first_name, first, name, other))
     return found
+
+
+def elsewhere(backend: Backend[Any], first_name: str, first: Any, name: str, other: Any) -> str:
+    """Return what is wrong with two arrays on different devices."""
+    return (
+        f"{first_name} and {name} are on different devices, {backend.device(first)} and {backend.device(other)}; "
+        "move one of them"
+    )
 
 
 def _named(name: str, call: Call, found: Any, origin: str) -> Backend[Any] | Overlay:

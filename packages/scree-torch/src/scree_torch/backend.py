@@ -60,6 +60,9 @@ class TorchBackend(Backend[torch.Tensor]):
     def device(self, x: torch.Tensor) -> str:
         return str(x.device)
 
+    def beside(self, x: torch.Tensor, y: torch.Tensor) -> bool:
+        return x.device == y.device
+
     def synchronize(self, x: Any) -> None:
         tensors = [y for y in (x if isinstance(x, (tuple, list)) else (x,)) if isinstance(y, torch.Tensor)]
         for device in {y.device for y in tensors if y.device.type not in ("cpu", "meta")}:

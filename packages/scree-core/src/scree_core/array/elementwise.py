@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from scree_core.dispatch import elsewhere
 from scree_core.errors import ArgumentTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _operand(arr: Any, other: Any) -> Any:
     """Return what to combine the values with, after checking that it fits them."""
     if isinstance(other, Elementwise):
         check_same_layout(arr, cast("Array[Any]", other), "the left and the right operand")
-        return cast("Array[Any]", other).values
+        return _of_one_library(arr, cast("Array[Any]", other).values)
     if isinstance(other, (bool, int, float, complex)):
         return other
     if not hasattr(other, "shape") or not hasattr(other, "dtype"):
@@ -158,6 +159,8 @@ def _operand(arr: Any, other: Any) -> Any:
 
 def _of_one_library(arr: Any, other: Any) -> Any:
     if type(other) is type(arr.values) or arr.backend.owns(other):
+        if other.shape and not arr.backend.beside(arr.values, other):
+            raise ShapeError(elsewhere(arr.backend, "the values", arr.values, "the dense operand", other))
         return other
     if isinstance(other, np.generic):
         return other if isinstance(arr.values, np.ndarray) else other.item()

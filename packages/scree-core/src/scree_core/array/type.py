@@ -9,7 +9,7 @@ from typing import Any, Generic
 from scree_core.array import html, rows
 from scree_core.array.elementwise import Elementwise
 from scree_core.backend import Backend
-from scree_core.dispatch import Call, run
+from scree_core.dispatch import Call, elsewhere, run
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from scree_core.layout import Layout, check_bounds, check_offsets, check_total
 from scree_core.protocols import ArrayT
@@ -42,8 +42,8 @@ class Array(Elementwise, Generic[ArrayT]):
     Raises
     ------
     ShapeError
-        A ``ValueError``: an invariant above doesn't hold. Offsets that the host can read without a sync
-        are checked whole; for others see ``validate``.
+        A ``ValueError``: an invariant above doesn't hold, or the two are on different devices. Offsets that
+        the host can read without a sync are checked whole; for others see ``validate``.
     BackendNotInstalledError
         No installed backend owns such arrays; the message says what to install.
 
@@ -86,6 +86,8 @@ class Array(Elementwise, Generic[ArrayT]):
                 f"values and offsets must belong to one library, got {type(values).__name__} and "
                 f"{type(offsets).__name__}; scree.from_lengths puts offsets where the values are"
             )
+        if hasattr(offsets, "dtype") and not backend.beside(values, offsets):
+            raise ShapeError(elsewhere(backend, "values", values, "offsets", offsets))
         ragged_length = values.shape[ragged_dim]
         host = backend.host_view(offsets) if hasattr(offsets, "dtype") else None
         layout = Layout(offsets, max_length=max_length, min_length=min_length, host=host, tail=tail)

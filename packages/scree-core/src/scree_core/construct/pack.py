@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scree_core.array import Array, checked_axis
-from scree_core.dispatch import Call, run
+from scree_core.dispatch import Call, elsewhere, run
 from scree_core.errors import ArgumentTypeError, ShapeError
 from scree_core.layout import offsets_from_lengths
 from scree_core.protocols import ArrayT
@@ -80,6 +80,8 @@ def _check(arrays: list[Any], ragged_dim: int) -> int:
             raise ArgumentTypeError(
                 f"arrays[{i}] is a {type(a).__name__}, arrays[0] a {type(first).__name__}; pack arrays of one library"
             )
+        if not backend_of(first).beside(first, a):
+            raise ShapeError(elsewhere(backend_of(first), "arrays[0]", first, f"arrays[{i}]", a))
     ndim = len(first.shape)
     if ndim < 1:
         raise ShapeError("arrays[0] must be at least 1-D")
