@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -24,13 +25,15 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: our time, the time of what it is measured against, and whether a goal is met."""
+    """One comparison: our figure, that of what it is measured against, and whether a goal is met."""
 
     name: str
     ms: float
     against: str
     against_ms: float
     goal: str = ""
+    unit: str = "ms"
+    """Of both figures: ``"ms"``, or ``"MiB"`` for memory."""
 
     @property
     def ratio(self) -> float:
@@ -71,9 +74,9 @@ def arguments(description: str | None, workloads: Iterable[str] = ()) -> argpars
     return parser.parse_args()
 
 
-def report(benchmark: str, tables: dict[str, list[Row]], *, write: bool) -> None:
-    """Print what was measured, on what; with ``write``, keep it as JSON."""
-    ran_on = environment()
+def report(benchmark: str, tables: dict[str, list[Row]], *, write: bool, library: str = "") -> None:
+    """Print what was measured, on what, and with which version of a library; with ``write``, keep it as JSON."""
+    ran_on = environment(library)
     print(*(f"{key:>8}  {value}" for key, value in ran_on.items()), sep="\n")
     for title, rows in tables.items():
         _print_table(title, rows)
@@ -89,26 +92,29 @@ def _print_table(title: str, rows: list[Row]) -> None:
     name_width, against_width = (max(len(getattr(row, field)) for row in rows) for field in ("name", "against"))
     print(f"\n{title}")
     for row in rows:
-        ours, theirs = _readable(row.ms), _readable(row.against_ms)
+        ours, theirs = _readable(row.ms, row.unit), _readable(row.against_ms, row.unit)
         print(
             f"  {row.name:{name_width}} {ours:>11}   {row.against:{against_width}} {theirs:>11}   "
             f"ratio {row.ratio:<6.2f} {row.goal}".rstrip()
         )
 
 
-def _readable(ms: float) -> str:
+def _readable(ms: float, unit: str) -> str:
+    if unit != "ms":
+        return f"{ms:,.1f} {unit}"
     return f"{ms * 1e3:,.2f} us" if ms < 0.1 else f"{ms:,.2f} ms"
 
 
-def environment() -> dict[str, Any]:
+def environment(library: str = "") -> dict[str, Any]:
     """Return what the figures depend on."""
+    of_library = f"{library} {importlib.metadata.version(library)}, " if library else ""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index]
     threads = {name: os.environ[name] for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS") if name in os.environ}
     settings = " ".join(f"{name}={value}" for name, value in threads.items())
     return {
         "date": datetime.date.today().isoformat(),
         "device": f"{_cpu_model()}, {_cores()} cores",
-        "versions": f"scree {scree.__version__}, NumPy {np.__version__}, {blas['name']} {blas['version']}, "
+        "versions": f"scree {scree.__version__}, {of_library}NumPy {np.__version__}, {blas['name']} {blas['version']}, "
         f"Python {platform.python_version()}, {platform.system()}",
         "command": f"{settings} python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}".strip(),
     }

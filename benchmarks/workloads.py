@@ -62,6 +62,7 @@ def _shape(lengths: tuple[int, ...]) -> str:
 
 LAYOUT = {
     "layout_10k": Layout(log_normal(10_000, mean=100, sigma=0.6), features=64),
+    "layout_1k": Layout(log_normal(1_000, mean=100, sigma=0.6), features=64),
 }
 
 ATTENTION = {

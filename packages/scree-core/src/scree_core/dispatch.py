@@ -54,7 +54,7 @@ def run(call: Call, backend: str | None = None) -> Any:
 
 def choose(call: Call, backend: str | None = None) -> Backend[Any] | Overlay:
     """Return who runs a call; raises as ``run`` does."""
-    found = _common_candidates(call.arrays)
+    found = common_candidates(call.arrays)
     name = selected() if backend is None else backend
     if name is not None:
         return _named(name, call, found, " (asked for by SCREE_BACKEND)" if name is ENVIRONMENT else "")
@@ -67,7 +67,8 @@ def choose(call: Call, backend: str | None = None) -> Backend[Any] | Overlay:
     return found.base
 
 
-def _common_candidates(arrays: dict[str, Any]) -> Any:
+def common_candidates(arrays: dict[str, Any]) -> Any:
+    """Return who may run a call on these arrays; raise where they are of different libraries or devices."""
     types = iter(arrays.items())
     first_name, first = next(types)
     found = candidates(type(first))

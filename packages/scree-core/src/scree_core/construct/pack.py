@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scree_core.array import Array, checked_axis
-from scree_core.dispatch import Call, elsewhere, run
+from scree_core.dispatch import Call, common_candidates, elsewhere, run
 from scree_core.errors import ArgumentTypeError, ShapeError
 from scree_core.layout import offsets_from_lengths
 from scree_core.protocols import ArrayT
@@ -99,6 +99,7 @@ def check_features(arrays: Sequence[Any], ragged_dim: int, name: str) -> None:
         if len(a.shape) != ndim:
             raise ShapeError(f"{name}[{i}] is {len(a.shape)}-D, {name}[0] is {ndim}-D")
         if a.dtype != dtype:
+            common_candidates({f"{name}[0]": first, f"{name}[{i}]": a})  # of two libraries no two dtypes are equal
             raise ShapeError(f"{name}[{i}] has dtype {a.dtype}, {name}[0] has {dtype}; cast them to one dtype")
         if tuple(a.shape[:ragged_dim]) != before or tuple(a.shape[ragged_dim + 1 :]) != after:
             raise ShapeError(

@@ -9,7 +9,7 @@ from typing import Any
 from scree_core.arguments import check_array, check_floating, check_number, front, layout_of, restore
 from scree_core.array import Array
 from scree_core.array.elementwise import check_same_layout
-from scree_core.dispatch import Call, run
+from scree_core.dispatch import Call, common_candidates, run
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from scree_core.protocols import ArrayT
 from scree_core.tail import with_tail
@@ -145,6 +145,7 @@ def _check_fit(q: Array[Any], k: Array[Any], v: Array[Any]) -> None:
     if q.batch_size != k.batch_size:
         raise ShapeError(f"q and k need the same batch size, got {q.batch_size} and {k.batch_size} rows")
     if q.dtype != k.dtype or k.dtype != v.dtype:
+        common_candidates({"q": q.values, "k": k.values, "v": v.values})  # of two libraries no two dtypes are equal
         raise ShapeError(f"q, k and v need one dtype, got {q.dtype}, {k.dtype} and {v.dtype}")
     (heads, head_dim), (kv_heads, k_dim) = q.feature_shape, k.feature_shape
     if head_dim != k_dim:
