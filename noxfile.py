@@ -161,6 +161,8 @@ def backends(session: nox.Session) -> None:
     paths = session.posargs or [*(f"packages/{name}" for name in (*BACKENDS, "scree")), "tests"]
     session.run("pytest", *PARALLEL, *paths, env=env)
     session.run("pytest", *PAGES, env=env)
+    for example in sorted(Path("examples").glob("0*.py")):
+        session.run("python", f"{example}")
 
 
 @nox.session(python=MAIN)

@@ -26,6 +26,15 @@ def test_import_of_the_package_imports_no_mlx():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_transformations_are_there_and_nothing_else():
+    import scree_mlx
+
+    assert {"compile", "grad", "value_and_grad", "vmap"} <= set(dir(scree_mlx))
+    assert all(callable(getattr(scree_mlx, name)) for name in scree_mlx.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'jit'"):
+        scree_mlx.jit  # noqa: B018
+
+
 def test_backend_is_found_by_its_entry_point(arr):
     assert type(arr.backend) is MlxBackend
 
@@ -60,7 +69,7 @@ def test_arrays_survive_pickling(arr):
     assert back.offsets.tolist() == [0, 2, 2, 5]
 
 
-def test_float64_on_a_gpu_is_refused_in_words(arr, monkeypatch):
+def test_float64_on_a_gpu_is_refused_in_words(arr, monkeypatch, on_cpu):
     wide = arr.astype("float64")
     assert backend.why_not("varlen_softmax", wide.values, wide.layout) is None
     monkeypatch.setattr(MlxBackend, "device", lambda self, x: "gpu")
@@ -69,11 +78,11 @@ def test_float64_on_a_gpu_is_refused_in_words(arr, monkeypatch):
 
 
 def test_device_and_version(arr):
-    assert arr.device == ("gpu" if mx.metal.is_available() else "cpu")
+    assert arr.device == mx.default_device().type.name
     assert backend.version() == version("mlx")
 
 
-def test_dtypes_have_their_numpy_names():
+def test_dtypes_have_their_numpy_names(on_cpu):
     for name in ("float64", "float16", "bfloat16", "int32", "uint8", "bool"):
         assert backend.dtype_name(mx.zeros(1, dtype=backend.dtype(name))) == name
 
@@ -90,7 +99,7 @@ def test_bfloat16_is_added_up_in_float32():
     assert out.tolist() == [4096]
 
 
-def test_float64_softmax_is_as_precise_as_float64():
+def test_float64_softmax_is_as_precise_as_float64(on_cpu):
     x = np.random.default_rng(0).standard_normal(7)
     out = scree.varlen_softmax(scree.from_lengths(mx.array(x, dtype=mx.float64), [7]))
     np.testing.assert_allclose(np.asarray(out.values), np.exp(x) / np.exp(x).sum(), rtol=1e-14)
@@ -110,10 +119,17 @@ def test_attention_has_second_derivatives():
     np.testing.assert_allclose(np.asarray(got), np.asarray(expected), atol=1e-2)
 
 
-def test_compiled_functions_say_that_they_have_no_values(arr):
-    compiled = mx.compile(lambda v, o: scree.varlen_sum(scree.Array(v, o)))
+def test_rows_are_cut_by_offsets_that_have_values(arr):
+    compiled = mx.compile(lambda v, o: list(scree.Array(v, o)))
     with pytest.raises(scree.UnsupportedError, match=r"under mx\.compile or mx\.vmap; make the Array outside"):
         compiled(arr.values, arr.offsets)
+
+
+def test_broken_offsets_are_refused_where_they_are_read(arr):
+    for offsets, match in (([0, 3, 2, 4], "non-decreasing"), ([0, 3, 9], r"offsets\[-1\] \(9\) must equal the number")):
+        broken = scree.Array(mx.zeros((4, 1, 2)), mx.array(offsets))
+        with pytest.raises(scree.ShapeError, match=match):
+            scree.varlen_attention(broken, broken, broken)
 
 
 def test_compiled_functions_may_close_over_an_array(arr):

@@ -11,7 +11,7 @@ and returns raw arrays. Core's checks are the only ones: a backend need not repe
 from __future__ import annotations
 
 import abc
-import importlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic
 
@@ -21,6 +21,7 @@ from scree_core import reference, tail
 from scree_core.errors import UnsupportedError
 from scree_core.layout import Layout, offsets_from_lengths
 from scree_core.protocols import ArrayT, Namespace
+from scree_core.versions import module_version
 
 CONTRACT = 1
 
@@ -128,6 +129,11 @@ class Backend(abc.ABC, Generic[ArrayT]):
     def lengthen(self, x: ArrayT, total: int) -> ArrayT:
         """Return ``x`` with zeros behind it along the first axis, up to ``total`` elements."""
         return tail.lengthened(self.xp, x, total)
+
+    def split(self, x: ArrayT, bounds: Sequence[int], axis: int) -> Sequence[ArrayT]:
+        """Return the stretches of ``x`` between neighbouring ``bounds`` along an axis; views where there are views."""
+        before = (slice(None),) * axis
+        return [x[(*before, slice(start, stop), ...)] for start, stop in itertools.pairwise(bounds)]
 
     def nbytes(self, x: ArrayT) -> int:
         """Return the bytes that the elements of ``x`` take."""
@@ -390,11 +396,3 @@ class Backend(abc.ABC, Generic[ArrayT]):
         """Cast a result back to the floating dtype of the input ``x``; sums of integers keep their own."""
         dtype = self.dtype_name(x)
         return self.astype(out, dtype) if dtype in FLOAT_DTYPES and dtype != self.dtype_name(out) else out
-
-
-def module_version(name: str) -> str:
-    """Return a module's ``__version__``, or ``"unknown"`` where there is no such module or attribute."""
-    try:
-        return str(getattr(importlib.import_module(name), "__version__", "unknown"))
-    except ModuleNotFoundError:
-        return "unknown"

@@ -59,7 +59,8 @@ def choose(call: Call, backend: str | None = None) -> Backend[Any] | Overlay:
     if name is not None:
         return _named(name, call, found, " (asked for by SCREE_BACKEND)" if name is ENVIRONMENT else "")
     for overlay in found.overlays:
-        if hasattr(overlay, call.op) and overlay.why_not(call.op, *call.args, **call.kwargs) is None:
+        offered = hasattr(overlay, call.op) and not overlay.named_only
+        if offered and overlay.why_not(call.op, *call.args, **call.kwargs) is None:
             return overlay
     reason = found.base.why_not(call.op, *call.args, **call.kwargs)
     if reason is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar
 
-from scree_core.backend import module_version
+from scree_core.versions import module_version
 
 
 class Overlay(abc.ABC):
@@ -20,6 +20,8 @@ class Overlay(abc.ABC):
     """Dotted name: the backend it lies over, then its own."""
     priority: ClassVar[int] = 0
     """The highest is asked first."""
+    named_only: ClassVar[bool] = False
+    """Whether it only runs a call that names it."""
 
     @abc.abstractmethod
     def why_not(self, op: str, /, *args: Any, **kwargs: Any) -> str | None:

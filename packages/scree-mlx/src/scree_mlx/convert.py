@@ -47,6 +47,30 @@ def from_numpy(a: np.ndarray) -> mx.array:
     return mx.array(a, dtype=dtype_named(name))
 
 
+def has_values(*arrays: mx.array) -> bool:
+    """Evaluate arrays, and tell whether that is possible: under ``mx.compile`` and ``mx.vmap`` it isn't.
+
+    Raises
+    ------
+    UnsupportedError
+        An array never had values: bare ``mx.compile`` handed it out inside a ``scree.Array``.
+    """
+    try:
+        mx.eval(arrays)
+    except ValueError as error:
+        if "function transformations" not in str(error):
+            raise
+        return False
+    except RuntimeError as error:
+        if "without a primitive" not in str(error):
+            raise
+        raise UnsupportedError(
+            "this array was never computed: a function compiled by mx.compile returned it inside a scree.Array, which "
+            "MLX doesn't know; compile by scree_mlx.compile"
+        ) from error
+    return True
+
+
 def to_numpy(x: mx.array) -> np.ndarray:
     """Return a NumPy array of the same values and dtype, after computing ``x``.
 
@@ -60,15 +84,12 @@ def to_numpy(x: mx.array) -> np.ndarray:
     UnsupportedError
         Under ``mx.compile`` or ``mx.vmap``, where arrays have no values; or bfloat16 without ml_dtypes.
     """
-    try:
-        mx.eval(x)
-    except ValueError as error:
-        if "function transformations" not in str(error):
-            raise
+    if not has_values(x):
         raise UnsupportedError(
             "this needs the values of an array on the host, which it doesn't have under mx.compile or mx.vmap; "
-            "make the Array outside and close over it, or for scree.to_padded pass max_length"
-        ) from error
+            "make the Array outside and close over it, or pass max_length to scree.to_padded, capacity to "
+            "scree.from_padded"
+        )
     halves = x.dtype == mx.bfloat16
     host = np.asarray(x.view(mx.uint16)).view(_bfloat16()) if halves else np.asarray(x)
     host.flags.writeable = False

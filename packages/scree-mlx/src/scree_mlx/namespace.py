@@ -100,10 +100,11 @@ def permute_dims(x: array, axes: Sequence[int]) -> array:
 def take(x: array, indices: array, *, axis: int) -> array:
     """Gather along an axis. Indices are clipped: MLX would read foreign memory for one out of range."""
     shape = (*x.shape[:axis], indices.size, *x.shape[axis + 1 :])
-    if 0 in shape:
-        return mx.zeros(shape, dtype=x.dtype)  # the gradient of MLX's gather of nothing divides by zero: SIGFPE
     count = x.shape[axis]
-    return mx.take(x, mx.clip(indices, 0, count - 1) if count else indices, axis=axis)
+    if count == 0 or 0 in shape:
+        return mx.zeros(shape, dtype=x.dtype)  # the gradient of MLX's gather of nothing divides by zero: SIGFPE
+    # MLX refuses forward mode through indices that came in as arguments, though they have no slope.
+    return mx.take(x, mx.stop_gradient(mx.clip(indices, 0, count - 1)), axis=axis)
 
 
 def searchsorted(x1: array, x2: array, *, side: str = "left") -> array:

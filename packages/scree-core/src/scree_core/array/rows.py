@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,7 @@ if TYPE_CHECKING:
 
 def iterate(arr: Array[Any]) -> Iterator[Any]:
     """Yield each row as a view."""
-    host = arr.backend.host_offsets(arr.layout).tolist()
-    cut = _cutter(arr)
-    for start, stop in pairwise(host):
-        yield cut(start, stop)
+    yield from arr.backend.split(arr.values, arr.backend.host_offsets(arr.layout).tolist(), arr.ragged_dim)
 
 
 def select(arr: Array[Any], index: Any) -> Any:

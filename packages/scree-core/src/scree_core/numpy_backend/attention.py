@@ -46,7 +46,7 @@ def varlen_attention(
     out_heads = out.reshape(total, kv_heads, group, v_dim).transpose(1, 2, 0, 3)
     lse_heads = lse.reshape(total, kv_heads, group).transpose(1, 2, 0)
     sink = None if sinks is None else sinks.astype(q.dtype).reshape(kv_heads, group, 1, 1)
-    for block in _blocks(q_offsets):
+    for block in blocks(q_offsets):
         lo, hi = k_lo[block], k_hi[block]
         seen = np.flatnonzero(hi > lo)
         if seen.size == 0:
@@ -57,12 +57,13 @@ def varlen_attention(
             scores *= 1 / softcap
             np.tanh(scores, out=scores)
             scores *= softcap
-        _hide(scores, lo - span.start, hi - span.start)
+        hide(scores, lo - span.start, hi - span.start)
         _attend(scores, v_heads[:, :, span], sink, out_heads[:, :, block], lse_heads[:, :, block])
     return out, lse
 
 
-def _blocks(offsets: np.ndarray) -> list[slice]:
+def blocks(offsets: np.ndarray) -> list[slice]:
+    """Cut each row into blocks of at most ``BLOCK`` elements."""
     bounds = offsets.tolist()
     return [
         slice(start, min(start + BLOCK, stop))
@@ -71,7 +72,7 @@ def _blocks(offsets: np.ndarray) -> list[slice]:
     ]
 
 
-def _hide(scores: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> None:
+def hide(scores: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> None:
     """Set the scores outside each query's key range to -inf, touching only the columns where ranges end."""
     width = scores.shape[-1]
     last, first = min(int(lo.max()), width), max(int(hi.min()), 0)
