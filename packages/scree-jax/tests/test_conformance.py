@@ -1,17 +1,19 @@
-"""The conformance suite on JAX arrays, eagerly."""
+"""The conformance suite on JAX arrays, eagerly and jitted."""
 
 import pytest
 
 jax = pytest.importorskip("jax")
 
-from scree_core.testing import BackendConformance  # noqa: E402
+from scree_core.testing import BackendConformance, OverlayConformance  # noqa: E402
 from scree_jax.backend import JaxBackend  # noqa: E402
+from scree_jax.dense_overlay import DenseOverlay  # noqa: E402
 
 
 class TestJax(BackendConformance):
     backend = JaxBackend
     devices = ("cpu", "cuda", "tpu")
-    dtypes = ("float32", "float16", "bfloat16")
+    dtypes = ("float32", "float16", "bfloat16", *(("float64",) if jax.config.jax_enable_x64 else ()))
+    compiles = True
 
     def has_device(self, device):
         try:
@@ -21,3 +23,18 @@ class TestJax(BackendConformance):
 
     def on_device(self, a, device):
         return jax.device_put(self.plugin().from_numpy(a), jax.devices(device)[0])
+
+    def compiled(self, fn):
+        return jax.jit(fn)
+
+
+class TestDense(OverlayConformance):
+    """Attention that is differentiated by JAX alone."""
+
+    backend = JaxBackend
+    overlay = DenseOverlay
+    dtypes = ("float32",)
+    compiles = True
+
+    def compiled(self, fn):
+        return jax.jit(fn)

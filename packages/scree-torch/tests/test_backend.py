@@ -137,35 +137,6 @@ def test_what_inference_mode_derives_can_be_saved_for_backward(arr):
     assert dense.grad.tolist() == [2, 0, 3]
 
 
-# ---------------------------------------------------------------------- cuda
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch says that it is a prototype
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param(lambda a: scree.Array(a.values, a.offsets), id="Array"),
-        pytest.param(lambda a: scree.from_lengths(a.values, [2, 0, 3]), id="from_lengths"),
-        pytest.param(lambda a: scree.pack([a.values, a.values]), id="pack"),
-        pytest.param(lambda a: (a.segment_ids, a.positions, a.lengths), id="derived"),
-        pytest.param(lambda a: scree.to_padded(a, fill_value=1, max_length=3), id="to_padded"),
-        pytest.param(lambda a: scree.repeat_rows(a.values[:3], like=a), id="repeat_rows"),
-        pytest.param(lambda a: scree.varlen_rmsnorm(a), id="varlen_rmsnorm"),
-        pytest.param(lambda a: (1 - a) * a, id="operators"),
-    ],
-)
-def test_cuda_is_not_waited_for(arr, call):
-    on_cuda = scree.Array(arr.values.cuda(), arr.offsets.cuda())
-    torch.cuda.synchronize()
-    before = torch.cuda.get_sync_debug_mode()
-    try:
-        torch.cuda.set_sync_debug_mode("error")
-        call(on_cuda)
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
-
-
 # ---------------------------------------------------------------------- the rest
 
 

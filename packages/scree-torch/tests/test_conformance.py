@@ -1,6 +1,7 @@
 """The conformance suite on torch tensors."""
 
 import contextlib
+import os
 
 import pytest
 
@@ -9,17 +10,25 @@ torch = pytest.importorskip("torch")
 from scree_core.testing import BackendConformance  # noqa: E402
 from scree_torch.backend import TorchBackend  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch.compile
+
 
 class TestTorch(BackendConformance):
     backend = TorchBackend
     devices = ("cpu", "cuda", "mps")
     dtypes = ("float64", "float32", "float16", "bfloat16")
+    compiles = True
 
     def has_device(self, device):
         return torch.device(device).type == "cpu" or getattr(torch, device).is_available()
 
     def on_device(self, a, device):
         return self.plugin().from_numpy(a).to(device)
+
+    def compiled(self, fn):
+        # What is traced counts here, so the graph is run as it is: test_compile.py has one block through inductor.
+        torch.compiler.reset()
+        return torch.compile(fn, fullgraph=True, dynamic=True, backend=os.environ.get("BK", "eager"))
 
     @contextlib.contextmanager
     def poisoned_memory(self):

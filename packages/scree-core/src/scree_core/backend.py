@@ -3,9 +3,8 @@
 A ``Backend`` owns an array type. Four methods are required; every op of the contract then works,
 through core's reference on the library's own arrays, and each may be overridden for speed.
 
-Core has checked every argument and filled every default before a method here is called, and wraps what
-it returns. So a method receives raw arrays whose ragged axis is the first, with their ``Layout``,
-and returns raw arrays. Core's checks are the only ones: a backend need not repeat them.
+Core has checked every argument and filled every default before a method here is called, and wraps what it returns:
+a method receives raw arrays whose ragged axis is the first, with their ``Layout``, and returns raw arrays.
 """
 
 from __future__ import annotations
@@ -164,9 +163,8 @@ class Backend(abc.ABC, Generic[ArrayT]):
     ) -> Callable[..., tuple[ArrayT, ...]]:
         """Return ``fn`` with a gradient of its own: ``vjp(arrays, cotangents)``, one gradient for each array.
 
-        The defaults of attention, softmax and log-sum-exp go through this: the reference's own vjp
-        recomputes rather than keep every step, and rounds less than a trace of those steps. Without an
-        override the library differentiates ``fn`` by itself.
+        The defaults of attention, softmax and log-sum-exp go through this: the reference's own vjp rounds less
+        than a trace of its steps, and keeps none. Without an override the library differentiates ``fn`` by itself.
         """
         return fn
 
@@ -188,6 +186,10 @@ class Backend(abc.ABC, Generic[ArrayT]):
         if layout.host is not None:
             return layout.host
         return self._derived(layout, "host_offsets", lambda: self.to_numpy(layout.offsets))
+
+    def layout_from_lengths(self, lengths: Sequence[int], *, like: ArrayT) -> Layout[ArrayT]:
+        """Make a layout on the device of ``like`` from row lengths, with every hint filled."""
+        return self.layout_from_host(offsets_from_lengths(np.asarray(lengths, np.int64)), like=like)
 
     def layout_from_host(self, offsets: np.ndarray, *, like: ArrayT) -> Layout[ArrayT]:
         """Make a layout on the device of ``like`` from offsets in host memory, with every hint filled."""

@@ -68,5 +68,5 @@ def _zero_dead(backend: Any, values: Any, layout: Layout[Any]) -> Any:
     def alive() -> Any:
         return arange_like(xp, total, layout.offsets.dtype, layout.offsets) < layout.offsets[-1]
 
-    mask = xp.reshape(backend._derived(layout, f"alive {total}", alive), (total,) + (1,) * (len(values.shape) - 1))
+    mask = xp.reshape(backend._derived(layout, "alive", alive), (total,) + (1,) * (len(values.shape) - 1))
     return xp.where(mask, values, xp.zeros_like(values))

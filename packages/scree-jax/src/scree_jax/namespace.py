@@ -1,4 +1,4 @@
-"""JAX's functions under the array API names: those of ``jax.numpy``, but for two defaults of theirs."""
+"""JAX's functions under the array API names: those of ``jax.numpy``, but for some defaults of theirs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ from jax.numpy import (
     take,
     tanh,
     where,
-    zeros_like,
 )
+
+from scree_jax.precision import matmul_precision
 
 __all__ = [
     "arange",
@@ -76,10 +77,11 @@ def arange(stop: int, *, dtype: Any, device: Any = None) -> jax.Array:
 
 
 def matmul(x1: jax.Array, x2: jax.Array) -> jax.Array:
-    """Return the matrix product, in the precision of its dtype.
+    """Return the matrix product, in the precision of its dtype: see ``matmul_precision``."""
+    return jnp.matmul(x1, x2, precision=matmul_precision())
 
-    JAX by itself multiplies float32 in TF32 on a GPU and in bfloat16 on a TPU, a thousand times coarser.
-    Who has set ``jax_default_matmul_precision`` is obeyed.
-    """
-    chosen = jax.config.jax_default_matmul_precision  # pyrefly: ignore[missing-attribute]
-    return jnp.matmul(x1, x2, precision="highest" if chosen is None else None)
+
+@jax.jit
+def zeros_like(x: jax.Array) -> jax.Array:
+    """Return zeros in the shape and dtype of x; jitted, for by itself it moves a 0 to the device each time."""
+    return jnp.zeros_like(x)

@@ -1,7 +1,12 @@
 """``Array`` and ``Layout`` as pytrees, so that jit, grad, vmap and scan take them as arguments and results.
 
-Values and offsets are the leaves; ``ragged_dim`` and the host's hints are static, part of what a jitted
-function is compiled for. Unflattening checks nothing: leaves may be tracers, ``None`` or plain objects.
+Values and offsets are the leaves. Static, and so part of what a jitted function is compiled for, are
+``ragged_dim``, ``tail``, and ``max_length`` if there is a tail: then it is a rounded one, given to ``scree.bucket``
+or ``scree.Array``. The exact lengths of one batch stay out, or every batch would be compiled for: without a tail
+an Array comes back from ``jax.tree.map``, and arrives in a jitted function, with ``max_length`` None. Then
+``scree.to_padded`` reads the offsets, or under jit asks for its ``max_length``; nothing else needs it.
+
+Unflattening checks nothing: leaves may be tracers, ``None`` or plain objects.
 """
 
 from __future__ import annotations
@@ -24,19 +29,19 @@ def register() -> None:
     tree_util.register_pytree_with_keys(Array, _flatten_array_with_keys, _unflatten_array, _flatten_array)
 
 
-def _flatten_layout(layout: Layout[Any]) -> tuple[tuple[Any], tuple[int | None, int | None, int | None]]:
-    return (layout.offsets,), (layout.total, layout.max_length, layout.min_length)
+def _flatten_layout(layout: Layout[Any]) -> tuple[tuple[Any], tuple[bool, int | None]]:
+    return (layout.offsets,), (layout.tail, layout.max_length if layout.tail else None)
 
 
 def _flatten_layout_with_keys(layout: Layout[Any]) -> tuple[Any, Any]:
-    (offsets,), hints = _flatten_layout(layout)
-    return ((OFFSETS, offsets),), hints
+    (offsets,), static = _flatten_layout(layout)
+    return ((OFFSETS, offsets),), static
 
 
-def _unflatten_layout(hints: tuple[int | None, int | None, int | None], children: Any) -> Layout[Any]:
-    total, max_length, min_length = hints
+def _unflatten_layout(static: tuple[bool, int | None], children: Any) -> Layout[Any]:
+    tail, max_length = static
     (offsets,) = children
-    return Layout.trusted(offsets, total=total, max_length=max_length, min_length=min_length)
+    return Layout.trusted(offsets, max_length=max_length, tail=tail)
 
 
 def _flatten_array(arr: Array[Any]) -> tuple[tuple[Any, Any], int]:

@@ -61,7 +61,7 @@ class MlxBackend(Backend[mx.array]):
         return mx.default_device().type.name
 
     def split(self, x: mx.array, bounds: Sequence[int], axis: int) -> Sequence[mx.array]:
-        return mx.split(x, list(bounds[1:]), axis=axis)[:-1]  # the last lies behind all rows
+        return list(mx.split(x, list(bounds[1:]), axis=axis))[:-1]  # the last lies behind all rows
 
     def synchronize(self, x: Any) -> None:
         mx.eval(x)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,18 @@ import torch
 
 from scree_core.backend import Backend
 from scree_core.errors import UnsupportedError
-from scree_core.layout import Layout, offsets_from_lengths
+from scree_core.layout import INT32_MAX, Layout, offsets_from_lengths
 from scree_core.protocols import Namespace
-from scree_torch import convert, namespace
-from scree_torch.custom_vjp import CustomVjp
+from scree_torch import convert, namespace, norms, rectangles, reductions, segments
+from scree_torch.pytree import register
 from scree_torch.tracing import PLAIN, is_real
 from scree_torch.unsigned import reduce_as_int64
+from scree_torch.varlen_attention import Options, needs_lengths, varlen_attention
+from scree_torch.varlen_cumsum import varlen_cumsum
+from scree_torch.varlen_rope import varlen_rope
+from scree_torch.varlen_softmax import varlen_logsumexp, varlen_softmax
+
+register()
 
 
 class TorchBackend(Backend[torch.Tensor]):
@@ -23,6 +30,7 @@ class TorchBackend(Backend[torch.Tensor]):
 
     name = "torch"
     differentiates = True
+    takes_tail = True
 
     # ------------------------------------------------------------------ the array type
 
@@ -57,6 +65,11 @@ class TorchBackend(Backend[torch.Tensor]):
     def empty_like(self, x: torch.Tensor, dtype: Any = None) -> torch.Tensor:
         return torch.empty_like(x, dtype=self.dtype(dtype) if isinstance(dtype, str) else dtype)
 
+    def split(self, x: torch.Tensor, bounds: Sequence[int], axis: int) -> Sequence[torch.Tensor]:
+        # One call makes all views, and one copy their gradient; each slice's would be as large as x.
+        lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
+        return torch.split(x, [*lengths, x.shape[axis] - bounds[-1]], dim=axis)[:-1]
+
     def device(self, x: torch.Tensor) -> str:
         return str(x.device)
 
@@ -86,11 +99,6 @@ class TorchBackend(Backend[torch.Tensor]):
             for p, x in zip(primals, inputs, strict=True)
         )
 
-    def with_vjp(
-        self, fn: Callable[..., tuple[torch.Tensor, ...]], vjp: Callable[[Any, Any], tuple[torch.Tensor, ...]]
-    ) -> Callable[..., tuple[torch.Tensor, ...]]:
-        return lambda *arrays: CustomVjp.apply(fn, vjp, *arrays)
-
     # ------------------------------------------------------------------ layouts
 
     def host_offsets(self, layout: Layout[torch.Tensor]) -> np.ndarray:
@@ -98,6 +106,18 @@ class TorchBackend(Backend[torch.Tensor]):
             # Without fullgraph this breaks the graph, and the op then runs eagerly.
             raise UnsupportedError("this op reads row boundaries on the host, which torch.compile can't trace")
         return super().host_offsets(layout)
+
+    def layout_from_lengths(self, lengths: Sequence[int], *, like: torch.Tensor) -> Layout[torch.Tensor]:
+        if not torch.compiler.is_compiling():
+            return super().layout_from_lengths(lengths, like=like)
+        bounds: list[int] = [0]  # symbols: NumPy can't add them up
+        longest: Any = 0
+        for length in lengths:
+            bounds.append(bounds[-1] + length)
+            longest = torch.sym_max(longest, length)
+        dtype = torch.int32 if bounds[-1] <= INT32_MAX else torch.int64
+        offsets = torch.tensor(bounds, dtype=dtype, device=like.device)
+        return Layout.trusted(offsets, total=bounds[-1], max_length=longest)  # pyrefly: ignore[bad-argument-type]
 
     def _derived(self, layout: Layout[torch.Tensor], key: str, build: Callable[[], Any]) -> Any:
         if not self.may_cache(layout.offsets):
@@ -110,22 +130,138 @@ class TorchBackend(Backend[torch.Tensor]):
 
         return layout.derived(key, build_for_autograd)
 
-    # ------------------------------------------------------------------ ops
+    # ------------------------------------------------------------------ ops: where things sit
+
+    def segment_ids(self, layout: Layout[torch.Tensor], total: int) -> torch.Tensor:
+        return self._derived(layout, "segment_ids", lambda: segments.segment_ids(layout.offsets, total))
+
+    def positions(self, layout: Layout[torch.Tensor], total: int) -> torch.Tensor:
+        def build() -> torch.Tensor:
+            return segments.positions(layout.offsets, self.segment_ids(layout, total), tail=layout.tail)
+
+        return self._derived(layout, "positions", build)
+
+    def _segments(self, layout: Layout[torch.Tensor], total: int) -> segments.Segments:
+        def build() -> segments.Segments:
+            ids, at = self.segment_ids(layout, total), self.positions(layout, total)
+            return segments.segments(layout.offsets, ids, at, layout.max_length, tail=layout.tail)
+
+        return self._derived(layout, "segments", build)
+
+    def to_padded(
+        self, x: torch.Tensor, layout: Layout[torch.Tensor], *, width: int, side: str, fill_value: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, at = self.segment_ids(layout, x.shape[0]), self.positions(layout, x.shape[0])
+        cell, mask = rectangles.cells(layout.offsets, ids, at, width, side, tail=layout.tail)
+        padded = rectangles.spread(x, cell, layout.batch_size * width, fill_value, tail=layout.tail)
+        return padded.reshape(layout.batch_size, width, *x.shape[1:]), mask
 
     def from_padded(
         self, padded: torch.Tensor, mask: torch.Tensor, *, capacity: int | None = None
     ) -> tuple[torch.Tensor, Layout[torch.Tensor]]:
-        if capacity is not None:
-            return super().from_padded(padded, mask, capacity=capacity)
-        offsets = offsets_from_lengths(self.to_numpy(mask.sum(dim=1)))
-        return padded[mask], self.layout_from_host(offsets, like=mask)
+        if capacity is None and torch.compiler.is_compiling():
+            raise UnsupportedError(
+                "from_padded reads on the host how many elements the mask has, which torch.compile can't trace; "
+                "give their largest number, scree.from_padded(..., capacity=...)"
+            )
+        if capacity is not None and self.host_view(mask) is not None:
+            return super().from_padded(padded, mask, capacity=capacity)  # checks that they fit
+        counts = mask.sum(dim=1)
+        if capacity is None:
+            host = offsets_from_lengths(self.to_numpy(counts))
+            layout, total = self.layout_from_host(host, like=mask), int(host[-1])
+        else:
+            dtype = torch.int32 if mask.numel() <= INT32_MAX else torch.int64
+            offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(dtype)
+            layout, total = Layout.trusted(offsets, total=capacity, max_length=mask.shape[1], tail=True), capacity
+        cell = rectangles.true_cells(mask, total)
+        return rectangles.collect(padded.flatten(0, 1), cell, tail=layout.tail), layout
+
+    def repeat_rows(self, dense: torch.Tensor, layout: Layout[torch.Tensor], total: int) -> torch.Tensor:
+        return reductions.repeat_rows(dense, self._segments(layout, total))
+
+    # ------------------------------------------------------------------ ops: computation
+
+    def varlen_attention(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        q_layout: Layout[torch.Tensor],
+        k_layout: Layout[torch.Tensor],
+        *,
+        causal: bool,
+        scale: float,
+        window: tuple[int, int],
+        softcap: float | None,
+        sinks: torch.Tensor | None,
+        return_lse: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        options = Options(causal, scale, window, softcap)
+        measured = not torch.compiler.is_compiling() and needs_lengths(q, v, options)
+        max_q, max_k = (self._longest(layout, measured) for layout in (q_layout, k_layout))
+        out, lse = varlen_attention(q, k, v, q_layout.offsets, k_layout.offsets, max_q, max_k, sinks, options)
+        return out, lse if return_lse else None
+
+    def _longest(self, layout: Layout[torch.Tensor], measured: bool) -> int | None:
+        """Return a bound of the row lengths; if need be by reading the offsets, once for each layout."""
+        if layout.max_length is not None or not measured:
+            return layout.max_length
+        return int(np.diff(self.host_offsets(layout)).max(initial=0))
+
+    def varlen_layernorm(
+        self, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, eps: float
+    ) -> torch.Tensor:
+        return norms.varlen_layernorm(x, weight, bias, eps=eps)
+
+    def varlen_rmsnorm(self, x: torch.Tensor, weight: torch.Tensor | None, *, eps: float) -> torch.Tensor:
+        return norms.varlen_rmsnorm(x, weight, eps=eps)
+
+    def varlen_softmax(self, x: torch.Tensor, layout: Layout[torch.Tensor]) -> torch.Tensor:
+        return varlen_softmax(x, self._segments(layout, x.shape[0]))
+
+    def varlen_rope(
+        self,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        layout: Layout[torch.Tensor],
+        positions: torch.Tensor | None,
+        *,
+        interleaved: bool,
+    ) -> torch.Tensor:
+        if positions is None:
+            positions = self.positions(layout, x.shape[0])
+        elif layout.tail:  # where it may hold anything
+            positions = positions * (self.segment_ids(layout, x.shape[0]) < layout.batch_size)
+        return varlen_rope(x, cos, sin, positions, interleaved=interleaved)
+
+    def varlen_sum(self, x: torch.Tensor, layout: Layout[torch.Tensor], *, empty: Any) -> torch.Tensor:
+        return self._fill_empty(reductions.row_sum(x, self._segments(layout, x.shape[0])), layout, empty)
+
+    def varlen_mean(self, x: torch.Tensor, layout: Layout[torch.Tensor], *, empty: Any) -> torch.Tensor:
+        total = reductions.row_sum(reductions.widened(x), self._segments(layout, x.shape[0]))
+        count = layout.lengths.clamp(min=1).reshape(-1, *(1 for _ in x.shape[1:]))
+        return self._fill_empty((total / count).to(x.dtype), layout, empty)
 
     def varlen_max(self, x: torch.Tensor, layout: Layout[torch.Tensor], *, empty: Any) -> torch.Tensor:
-        if x.dtype in namespace.SIGNED:
-            return reduce_as_int64(lambda y, e: self.varlen_max(y, layout, empty=e), x, empty)
-        return super().varlen_max(x, layout, empty=empty)
+        return self._extreme(x, layout, empty, "amax")
 
     def varlen_min(self, x: torch.Tensor, layout: Layout[torch.Tensor], *, empty: Any) -> torch.Tensor:
+        return self._extreme(x, layout, empty, "amin")
+
+    def _extreme(self, x: torch.Tensor, layout: Layout[torch.Tensor], empty: Any, reduce: str) -> torch.Tensor:
         if x.dtype in namespace.SIGNED:
-            return reduce_as_int64(lambda y, e: self.varlen_min(y, layout, empty=e), x, empty)
-        return super().varlen_min(x, layout, empty=empty)
+            return reduce_as_int64(lambda y, e: self._extreme(y, layout, e, reduce), x, empty)
+        return self._fill_empty(reductions.row_extreme(x, self._segments(layout, x.shape[0]), reduce), layout, empty)
+
+    def varlen_logsumexp(self, x: torch.Tensor, layout: Layout[torch.Tensor], *, empty: Any) -> torch.Tensor:
+        return self._fill_empty(varlen_logsumexp(x, self._segments(layout, x.shape[0])), layout, empty)
+
+    def _fill_empty(self, out: torch.Tensor, layout: Layout[torch.Tensor], empty: Any) -> torch.Tensor:
+        is_empty = (layout.lengths == 0).reshape(-1, *(1 for _ in out.shape[1:]))
+        return out.masked_fill(is_empty, empty)
+
+    def varlen_cumsum(self, x: torch.Tensor, layout: Layout[torch.Tensor]) -> torch.Tensor:
+        ids, at = self.segment_ids(layout, x.shape[0]), self.positions(layout, x.shape[0])
+        return varlen_cumsum(x, layout.offsets, ids, at, layout.max_length, tail=layout.tail)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from scree_core.array import Array, checked_axis
 from scree_core.dispatch import Call, common_candidates, elsewhere, run
 from scree_core.errors import ArgumentTypeError, ShapeError
-from scree_core.layout import offsets_from_lengths
 from scree_core.protocols import ArrayT
 from scree_core.registry import backend_of
 
@@ -53,13 +50,13 @@ def pack(arrays: Sequence[ArrayT], ragged_dim: int = 0, *, backend: str | None =
     """
     arrays = list(arrays)
     ragged_dim = _check(arrays, ragged_dim)
-    offsets = offsets_from_lengths(np.fromiter((a.shape[ragged_dim] for a in arrays), np.int64, len(arrays)))
     owner = backend_of(arrays[0])
     front = arrays if ragged_dim == 0 else [owner.xp.moveaxis(a, ragged_dim, 0) for a in arrays]
     values = run(Call("pack", (front,), {}, {"arrays[0]": arrays[0]}), backend)
     if ragged_dim != 0:
         values = owner.xp.moveaxis(values, 0, ragged_dim)
-    return Array.trusted(values, owner.layout_from_host(offsets, like=arrays[0]), ragged_dim)
+    layout = owner.layout_from_lengths([a.shape[ragged_dim] for a in arrays], like=arrays[0])
+    return Array.trusted(values, layout, ragged_dim)
 
 
 def _check(arrays: list[Any], ragged_dim: int) -> int:

@@ -20,7 +20,7 @@ def check_normalised(x: Array[Any], op: str, eps: float) -> None:
             f"ragged_dim={x.ragged_dim}; it needs a feature axis behind it"
         )
     number = check_number("eps", eps)
-    if not (math.isfinite(number) and number >= 0):
+    if not 0 <= number < math.inf:  # math.isfinite can't be traced by torch.compile
         raise ArgumentError(f"eps must be a finite number of 0 or more, got {eps}")
 
 

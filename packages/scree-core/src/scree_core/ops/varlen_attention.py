@@ -160,7 +160,7 @@ def _checked_scale(scale: float | None, head_dim: int) -> float:
     if scale is None:
         return 1.0 / math.sqrt(max(1, head_dim))
     number = check_number("scale", scale)
-    if not math.isfinite(number):
+    if not -math.inf < number < math.inf:  # math.isfinite can't be traced by torch.compile
         raise ArgumentError(f"scale must be finite, got {scale}")
     return number
 
@@ -169,7 +169,7 @@ def _checked_softcap(softcap: float | None) -> float | None:
     if softcap is None:
         return None
     number = check_number("softcap", softcap)
-    if not (math.isfinite(number) and number > 0):
+    if not 0 < number < math.inf:
         raise ArgumentError(f"softcap must be a positive number, or None for no cap, got {softcap}")
     return number
 

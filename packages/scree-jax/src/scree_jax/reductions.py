@@ -1,0 +1,104 @@
+"""One value for each row: sum, mean, maximum, minimum and log-sum-exp.
+
+Each is one program for a shape, whatever the offsets. They compute in the dtype of their input.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scree_jax.segments import add_rows, column, spread
+from scree_jax.softmax import exponentials, softmax_of_rows
+
+
+@partial(jax.jit, static_argnames="empty")
+def row_sum(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
+    """Sum each row; integers in the dtype that JAX sums them in."""
+    x = x.astype(jax.eval_shape(jnp.sum, x).dtype)
+    return _or_empty(add_rows(x, segment_ids, offsets.shape[0] - 1), offsets, empty)
+
+
+@partial(jax.jit, static_argnames="empty")
+def row_mean(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
+    """Average each row."""
+    sums = add_rows(x, segment_ids, offsets.shape[0] - 1)
+    counts = jnp.maximum(jnp.diff(offsets), 1).astype(sums.dtype)
+    return _or_empty(sums / column(counts, sums), offsets, empty)
+
+
+@partial(jax.jit, static_argnames="empty")
+def row_max(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
+    """Take each row's largest element."""
+    return _or_empty(_largest(x, segment_ids, offsets.shape[0] - 1), offsets, empty)
+
+
+@partial(jax.jit, static_argnames="empty")
+def row_min(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
+    """Take each row's smallest element."""
+    return _or_empty(_smallest(x, segment_ids, offsets.shape[0] - 1), offsets, empty)
+
+
+@partial(jax.jit, static_argnames="empty")
+def row_logsumexp(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
+    """Take the log of the sum of each row's exponentials."""
+    return _or_empty(_logsumexp(x, segment_ids, offsets.shape[0] - 1), offsets, empty)
+
+
+@jax.jit
+def repeat(dense: jax.Array, segment_ids: jax.Array) -> jax.Array:
+    """Give each element its row's entry; the gradient adds up each row's elements."""
+    return spread(dense, segment_ids)
+
+
+def _or_empty(rows: jax.Array, offsets: jax.Array, empty: Any) -> jax.Array:
+    """Put ``empty`` where a row has no element."""
+    value = float(empty) if jnp.issubdtype(rows.dtype, jnp.floating) else int(empty)
+    return jnp.where(column(jnp.diff(offsets) > 0, rows), rows, jnp.asarray(value, rows.dtype))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _largest(x: jax.Array, segment_ids: jax.Array, batch: int) -> jax.Array:
+    return jax.ops.segment_max(x, segment_ids, batch, indices_are_sorted=True)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _smallest(x: jax.Array, segment_ids: jax.Array, batch: int) -> jax.Array:
+    return jax.ops.segment_min(x, segment_ids, batch, indices_are_sorted=True)
+
+
+@_largest.defjvp
+def _largest_jvp(batch: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    x, segment_ids = primals
+    out = _largest(x, segment_ids, batch)
+    return out, _chosen_mean(out, x, segment_ids, tangents[0], batch)
+
+
+@_smallest.defjvp
+def _smallest_jvp(batch: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    x, segment_ids = primals
+    out = _smallest(x, segment_ids, batch)
+    return out, _chosen_mean(out, x, segment_ids, tangents[0], batch)
+
+
+def _chosen_mean(out: jax.Array, x: jax.Array, segment_ids: jax.Array, d_x: jax.Array, batch: int) -> jax.Array:
+    """Average the tangents of the elements that equal their row's result: ties share it. None equals a NaN."""
+    chosen = x == spread(out, segment_ids)
+    ties = add_rows(chosen.astype(x.dtype), segment_ids, batch)
+    return add_rows(jnp.where(chosen, d_x, 0), segment_ids, batch) / jnp.maximum(ties, 1)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _logsumexp(x: jax.Array, segment_ids: jax.Array, batch: int) -> jax.Array:
+    _, sums, top = exponentials(x, segment_ids, batch)
+    return top + jnp.log(sums)
+
+
+@_logsumexp.defjvp
+def _logsumexp_jvp(batch: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    x, segment_ids = primals
+    weights = softmax_of_rows(x, segment_ids, batch)
+    return _logsumexp(x, segment_ids, batch), add_rows(weights * tangents[0], segment_ids, batch)

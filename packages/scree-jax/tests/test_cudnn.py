@@ -1,0 +1,77 @@
+"""When attention goes to cuDNN: each condition, on a machine that pretends to have it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import scree
+from scree_core.dispatch import refusal
+from scree_core.explain import prepared
+from scree_jax.attention import cudnn
+from scree_jax.cudnn_overlay import CudnnOverlay
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    monkeypatch.setattr("scree_jax.cudnn_overlay.platform_of", lambda x: "gpu")
+    monkeypatch.setattr("scree_jax.cudnn_overlay.missing", lambda: None)
+
+
+@pytest.fixture
+def x():
+    return scree.from_lengths(jnp.ones((5, 4, 64), jnp.float16), [2, 3])
+
+
+def reason(*arrays, **options):
+    return refusal(CudnnOverlay(), prepared("varlen_attention", *arrays, **options))
+
+
+def test_it_takes_half_precision_on_packed_rows(on_gpu, x):
+    assert reason(x, x, x) is None
+    assert reason(x, x, x, causal=True) is None
+    grouped = x.with_values(x.values[:, :2])
+    assert reason(x, grouped, grouped) is None
+
+
+def test_it_says_why_not(on_gpu, x):
+    other = scree.from_lengths(x.values, [3, 2])
+    assert reason(x, other, other) is None
+    assert "one layout" in reason(x, other, other, causal=True)
+    assert "float16 and bfloat16, not float32" in reason(*(x.astype("float32"),) * 3)
+    assert "not 60 and 60" in reason(*(x.with_values(x.values[..., :60]),) * 3)
+    assert "not 64 and 32" in reason(x, x, x.with_values(x.values[..., :32]))
+    assert "no window" in reason(x, x, x, window=(3, 0))
+    assert "softcap" in reason(x, x, x, softcap=1.0)
+    assert "sinks" in reason(x, x, x, sinks=jnp.ones(4))
+    assert "no log-sum-exp" in reason(x, x, x, return_lse=True)
+    assert "two rows" in reason(*(scree.from_lengths(x.values, [5]),) * 3)
+    assert "between 1 and" in reason(*(scree.from_lengths(x.values[:0], [0, 0]),) * 3)
+
+
+def test_it_needs_a_gpu(x):
+    assert reason(x, x, x) == "values are on cpu, need cuda"
+
+
+def test_it_looks_for_what_it_needs():
+    cudnn.missing.cache_clear()
+    assert any(words in cudnn.missing() for words in ("needs JAX 0.11", "doesn't offer it", "compute capability"))
+
+
+def test_its_gradient_is_that_of_the_blocks(x):
+    values = jnp.asarray(np.random.default_rng(0).standard_normal(x.values.shape), jnp.float16)
+
+    def with_cudnn(v):
+        arr = x.with_values(v)
+        return CudnnOverlay().varlen_attention(
+            *(arr.values,) * 3, arr.layout, arr.layout, causal=True, window=(-1, -1), scale=0.1
+        )[0]
+
+    def with_blocks(v):
+        arr = x.with_values(v)
+        return scree.varlen_attention(arr, arr, arr, causal=True, scale=0.1).values
+
+    def gradient(attend):
+        return jax.grad(lambda v: attend(v).astype(jnp.float32).sum())(values)
+
+    np.testing.assert_array_equal(gradient(with_cudnn), gradient(with_blocks))
