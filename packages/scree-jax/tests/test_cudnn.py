@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 
 import scree
 from scree_core.dispatch import refusal
@@ -58,20 +59,24 @@ def test_it_looks_for_what_it_needs():
     assert any(words in cudnn.missing() for words in ("needs JAX 0.11", "doesn't offer it", "compute capability"))
 
 
-def test_its_gradient_is_that_of_the_blocks(x):
+@pytest.fixture
+def cudnn_there(monkeypatch):
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda least: True)
+
+
+def test_its_gradient_is_that_of_the_blocks(cudnn_there, x):
     values = jnp.asarray(np.random.default_rng(0).standard_normal(x.values.shape), jnp.float16)
 
-    def with_cudnn(v):
-        arr = x.with_values(v)
-        return CudnnOverlay().varlen_attention(
-            *(arr.values,) * 3, arr.layout, arr.layout, causal=True, window=(-1, -1), scale=0.1
-        )[0]
+    def with_cudnn(q, k, v):
+        options = {"causal": True, "window": (-1, -1), "scale": 0.1}
+        return CudnnOverlay().varlen_attention(q, k, v, x.layout, x.layout, **options)[0]
 
-    def with_blocks(v):
-        arr = x.with_values(v)
-        return scree.varlen_attention(arr, arr, arr, causal=True, scale=0.1).values
+    def with_blocks(*qkv):
+        return scree.varlen_attention(*(x.with_values(v) for v in qkv), causal=True, scale=0.1).values
 
-    def gradient(attend):
-        return jax.grad(lambda v: attend(v).astype(jnp.float32).sum())(values)
+    def gradients(attend):
+        return jax.grad(lambda *qkv: attend(*qkv).astype(jnp.float32).sum(), (0, 1, 2))(values, values, values)
 
-    np.testing.assert_array_equal(gradient(with_cudnn), gradient(with_blocks))
+    for got, expected in zip(gradients(with_cudnn), gradients(with_blocks), strict=True):
+        np.testing.assert_array_equal(got, expected)

@@ -89,6 +89,19 @@ def test_nothing_made_while_compiling_is_kept():
     assert torch.equal(arr.segment_ids, ids)
 
 
+def test_rows_are_packed_inside_a_compiled_function():
+    def fn(a, b):
+        arr = scree.pack([a, b])
+        return scree.varlen_sum(arr), arr.offsets, scree.to_padded(arr)[0]
+
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(fn, fullgraph=True, backend=counter)
+    for rows in ((2, 3), (4, 7), (5, 9), (8, 3)):
+        given = [torch.randn(n, 2) for n in rows]
+        torch.testing.assert_close(compiled(*given), fn(*given))
+    assert counter.frame_count <= 3  # which is the longer is known at compile time
+
+
 def test_numbers_may_be_arguments_of_a_compiled_function():
     def fn(v, scale, eps):
         a = scree.varlen_rmsnorm(heads(v, OFFSETS), eps=eps)

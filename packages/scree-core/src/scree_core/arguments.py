@@ -72,9 +72,10 @@ def check_holds(name: str, value: Any, dtype: str) -> None:
 
 
 def _holds(value: Any, dtype: str) -> bool:
+    finite = -math.inf < value < math.inf  # math.isfinite can't be traced by torch.compile
     if dtype in FLOAT_MAX:
-        return not math.isfinite(value) or abs(value) <= FLOAT_MAX[dtype]
+        return not finite or abs(value) <= FLOAT_MAX[dtype]
     if dtype == "bool":
         return value in (0, 1)
     info = np.iinfo(dtype)
-    return math.isfinite(value) and value == int(value) and info.min <= value <= info.max
+    return finite and value == int(value) and info.min <= value <= info.max

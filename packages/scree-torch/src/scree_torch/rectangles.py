@@ -86,7 +86,8 @@ def collect(padded: torch.Tensor, cell: torch.Tensor, *, tail: bool) -> torch.Te
 def _spread(x: torch.Tensor, cell: torch.Tensor, count: int, fill_value: Any, tail: bool) -> torch.Tensor:
     shape = (count + tail, *x.shape[1:])
     # Zeroed memory costs little until it is touched; other fills are written.
-    blank = x.new_zeros(shape) if str(fill_value) in ("0", "0.0", "False") else x.new_full(shape, fill_value)
+    zero = not torch.compiler.is_compiling() and str(fill_value) in ("0", "0.0", "False")  # and not -0.0
+    blank = x.new_zeros(shape) if zero else x.new_full(shape, fill_value)
     return blank.index_put_((cell,), x)[:count]
 
 
