@@ -119,15 +119,6 @@ class TorchBackend(Backend[torch.Tensor]):
         offsets = torch.tensor(bounds, dtype=dtype, device=like.device)
         return Layout.trusted(offsets, total=bounds[-1], max_length=longest)  # pyrefly: ignore[bad-argument-type]
 
-    def layout_from_lengths(self, lengths: Sequence[int], *, like: torch.Tensor) -> Layout[torch.Tensor]:
-        if not torch.compiler.is_compiling():
-            return super().layout_from_lengths(lengths, like=like)
-        # A compiler knows lengths as symbols, which NumPy has no arrays of.
-        bounds = list(itertools.accumulate(lengths, initial=0))
-        offsets = torch.tensor(bounds, dtype=torch.int32 if bounds[-1] <= INT32_MAX else torch.int64)
-        hints = {"max_length": max(lengths), "min_length": min(lengths)} if lengths else {}
-        return Layout.trusted(offsets.to(like.device), total=bounds[-1], **hints)
-
     def _derived(self, layout: Layout[torch.Tensor], key: str, build: Callable[[], Any]) -> Any:
         if not self.may_cache(layout.offsets):
             return build()
