@@ -5,14 +5,15 @@ import pytest
 jax = pytest.importorskip("jax")
 
 from scree_core.testing import BackendConformance, OverlayConformance  # noqa: E402
+from scree_jax.attention.cudnn import missing  # noqa: E402
 from scree_jax.backend import JaxBackend  # noqa: E402
+from scree_jax.cudnn_overlay import CudnnOverlay  # noqa: E402
 from scree_jax.dense_overlay import DenseOverlay  # noqa: E402
 
 
-class TestJax(BackendConformance):
-    backend = JaxBackend
-    devices = ("cpu", "cuda", "tpu")
-    dtypes = ("float32", "float16", "bfloat16", *(("float64",) if jax.config.jax_enable_x64 else ()))
+class OnDevices:
+    """Where JAX puts arrays, and how it compiles functions of them."""
+
     compiles = True
 
     def has_device(self, device):
@@ -28,13 +29,26 @@ class TestJax(BackendConformance):
         return jax.jit(fn)
 
 
-class TestDense(OverlayConformance):
+class TestJax(OnDevices, BackendConformance):
+    backend = JaxBackend
+    devices = ("cpu", "cuda", "tpu")
+    dtypes = ("float32", "float16", "bfloat16", *(("float64",) if jax.config.jax_enable_x64 else ()))
+
+
+class TestDense(OnDevices, OverlayConformance):
     """Attention that is differentiated by JAX alone."""
 
     backend = JaxBackend
     overlay = DenseOverlay
     dtypes = ("float32",)
-    compiles = True
 
-    def compiled(self, fn):
-        return jax.jit(fn)
+
+if missing() is None:
+
+    class TestCudnn(OnDevices, OverlayConformance):
+        """Attention by cuDNN, in a process that has what it needs."""
+
+        backend = JaxBackend
+        overlay = CudnnOverlay
+        devices = ("cuda",)
+        dtypes = ("float32", "float16", "bfloat16")

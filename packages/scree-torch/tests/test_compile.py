@@ -11,7 +11,11 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import scree
 
 # What torch.compile itself does.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*is_fx_tracing:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore:.*is_fx_tracing:UserWarning",
+    "ignore:The given buffer is not writable:UserWarning",
+)
 
 
 @pytest.fixture(autouse=True)

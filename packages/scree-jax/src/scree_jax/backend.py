@@ -140,7 +140,7 @@ class JaxBackend(Backend[jax.Array]):
 
     def repeat_rows(self, dense: jax.Array, layout: Layout[jax.Array], total: int) -> jax.Array:
         # The gradient adds up each row's elements: halves would be added in halves.
-        return narrowed(reductions.repeat(widened(dense), self.segment_ids(layout, total)), dense)
+        return narrowed(reductions.repeat(widened(dense), self.segment_ids(layout, total), layout.offsets), dense)
 
     # ------------------------------------------------------------------ ops: computation
 

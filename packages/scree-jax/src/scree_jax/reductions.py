@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from scree_jax.linear import with_transpose
 from scree_jax.segments import add_rows, column, spread
 from scree_jax.softmax import exponentials, softmax_of_rows
 
@@ -19,13 +20,13 @@ from scree_jax.softmax import exponentials, softmax_of_rows
 def row_sum(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
     """Sum each row; integers in the dtype that JAX sums them in."""
     x = x.astype(jax.eval_shape(jnp.sum, x).dtype)
-    return _or_empty(add_rows(x, segment_ids, offsets.shape[0] - 1), offsets, empty)
+    return _or_empty(add_rows(x, segment_ids, offsets), offsets, empty)
 
 
 @partial(jax.jit, static_argnames="empty")
 def row_mean(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
     """Average each row."""
-    sums = add_rows(x, segment_ids, offsets.shape[0] - 1)
+    sums = add_rows(x, segment_ids, offsets)
     counts = jnp.maximum(jnp.diff(offsets), 1).astype(sums.dtype)
     return _or_empty(sums / column(counts, sums), offsets, empty)
 
@@ -33,25 +34,27 @@ def row_mean(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty:
 @partial(jax.jit, static_argnames="empty")
 def row_max(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
     """Take each row's largest element."""
-    return _or_empty(_largest(x, segment_ids, offsets.shape[0] - 1), offsets, empty)
+    return _or_empty(_largest(x, segment_ids, offsets), offsets, empty)
 
 
 @partial(jax.jit, static_argnames="empty")
 def row_min(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
     """Take each row's smallest element."""
-    return _or_empty(_smallest(x, segment_ids, offsets.shape[0] - 1), offsets, empty)
+    return _or_empty(_smallest(x, segment_ids, offsets), offsets, empty)
 
 
 @partial(jax.jit, static_argnames="empty")
 def row_logsumexp(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array, *, empty: Any) -> jax.Array:
     """Take the log of the sum of each row's exponentials."""
-    return _or_empty(_logsumexp(x, segment_ids, offsets.shape[0] - 1), offsets, empty)
+    return _or_empty(_logsumexp(x, segment_ids, offsets), offsets, empty)
 
 
 @jax.jit
-def repeat(dense: jax.Array, segment_ids: jax.Array) -> jax.Array:
+def repeat(dense: jax.Array, segment_ids: jax.Array, offsets: jax.Array) -> jax.Array:
     """Give each element its row's entry; the gradient adds up each row's elements."""
-    return spread(dense, segment_ids)
+    if not jnp.issubdtype(dense.dtype, jnp.floating):
+        return spread(dense, segment_ids)
+    return with_transpose(lambda x, ids, _: spread(x, ids), add_rows, dense, segment_ids, offsets)
 
 
 def _or_empty(rows: jax.Array, offsets: jax.Array, empty: Any) -> jax.Array:
@@ -60,45 +63,44 @@ def _or_empty(rows: jax.Array, offsets: jax.Array, empty: Any) -> jax.Array:
     return jnp.where(column(jnp.diff(offsets) > 0, rows), rows, jnp.asarray(value, rows.dtype))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _largest(x: jax.Array, segment_ids: jax.Array, batch: int) -> jax.Array:
-    return jax.ops.segment_max(x, segment_ids, batch, indices_are_sorted=True)
+@jax.custom_jvp
+def _largest(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array) -> jax.Array:
+    return jax.ops.segment_max(x, segment_ids, offsets.shape[0] - 1, indices_are_sorted=True)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _smallest(x: jax.Array, segment_ids: jax.Array, batch: int) -> jax.Array:
-    return jax.ops.segment_min(x, segment_ids, batch, indices_are_sorted=True)
+@jax.custom_jvp
+def _smallest(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array) -> jax.Array:
+    return jax.ops.segment_min(x, segment_ids, offsets.shape[0] - 1, indices_are_sorted=True)
 
 
 @_largest.defjvp
-def _largest_jvp(batch: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    x, segment_ids = primals
-    out = _largest(x, segment_ids, batch)
-    return out, _chosen_mean(out, x, segment_ids, tangents[0], batch)
+def _largest_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    out = _largest(*primals)
+    return out, _chosen_mean(out, primals, tangents[0])
 
 
 @_smallest.defjvp
-def _smallest_jvp(batch: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    x, segment_ids = primals
-    out = _smallest(x, segment_ids, batch)
-    return out, _chosen_mean(out, x, segment_ids, tangents[0], batch)
+def _smallest_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    out = _smallest(*primals)
+    return out, _chosen_mean(out, primals, tangents[0])
 
 
-def _chosen_mean(out: jax.Array, x: jax.Array, segment_ids: jax.Array, d_x: jax.Array, batch: int) -> jax.Array:
+def _chosen_mean(out: jax.Array, primals: Any, d_x: jax.Array) -> jax.Array:
     """Average the tangents of the elements that equal their row's result: ties share it. None equals a NaN."""
+    x, segment_ids, offsets = primals
     chosen = x == spread(out, segment_ids)
-    ties = add_rows(chosen.astype(x.dtype), segment_ids, batch)
-    return add_rows(jnp.where(chosen, d_x, 0), segment_ids, batch) / jnp.maximum(ties, 1)
+    ties = add_rows(chosen.astype(x.dtype), segment_ids, offsets)
+    return add_rows(jnp.where(chosen, d_x, 0), segment_ids, offsets) / jnp.maximum(ties, 1)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _logsumexp(x: jax.Array, segment_ids: jax.Array, batch: int) -> jax.Array:
-    _, sums, top = exponentials(x, segment_ids, batch)
+@jax.custom_jvp
+def _logsumexp(x: jax.Array, segment_ids: jax.Array, offsets: jax.Array) -> jax.Array:
+    _, sums, top = exponentials(x, segment_ids, offsets)
     return top + jnp.log(sums)
 
 
 @_logsumexp.defjvp
-def _logsumexp_jvp(batch: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    x, segment_ids = primals
-    weights = softmax_of_rows(x, segment_ids, batch)
-    return _logsumexp(x, segment_ids, batch), add_rows(weights * tangents[0], segment_ids, batch)
+def _logsumexp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    _, segment_ids, offsets = primals
+    weights = softmax_of_rows(*primals)
+    return _logsumexp(*primals), add_rows(weights * tangents[0], segment_ids, offsets)

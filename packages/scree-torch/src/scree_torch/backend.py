@@ -112,9 +112,11 @@ class TorchBackend(Backend[torch.Tensor]):
             return super().layout_from_lengths(lengths, like=like)
         bounds: list[int] = [0]  # symbols: NumPy can't add them up
         longest: Any = 0
+        # TorchDynamo makes max symbolic by itself; sym_max of plain numbers it can't trace before PyTorch 2.12.
+        larger = max if torch.compiler.is_dynamo_compiling() else torch.sym_max
         for length in lengths:
             bounds.append(bounds[-1] + length)
-            longest = torch.sym_max(longest, length)
+            longest = larger(longest, length)
         dtype = torch.int32 if bounds[-1] <= INT32_MAX else torch.int64
         offsets = torch.tensor(bounds, dtype=dtype, device=like.device)
         return Layout.trusted(offsets, total=bounds[-1], max_length=longest)  # pyrefly: ignore[bad-argument-type]
@@ -200,7 +202,8 @@ class TorchBackend(Backend[torch.Tensor]):
         options = Options(causal, scale, window, softcap)
         measured = not torch.compiler.is_compiling() and needs_lengths(q, v, options)
         max_q, max_k = (self._longest(layout, measured) for layout in (q_layout, k_layout))
-        out, lse = varlen_attention(q, k, v, q_layout.offsets, k_layout.offsets, max_q, max_k, sinks, options)
+        layout = q_layout.offsets, k_layout.offsets, max_q, max_k
+        out, lse = varlen_attention(q, k, v, *layout, sinks, options, tail=q_layout.tail)
         return out, lse if return_lse else None
 
     def _longest(self, layout: Layout[torch.Tensor], measured: bool) -> int | None:

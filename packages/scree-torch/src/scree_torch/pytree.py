@@ -53,7 +53,8 @@ class LayoutContext:
 
 def register() -> None:
     """Register both types with PyTorch, once: a second time, as on reloading this package, it would raise."""
-    if pytree.tree_is_leaf(Layout.trusted(None)):
+    probe = Layout.trusted(None)
+    if pytree.tree_leaves(probe)[0] is probe:
         pytree.register_pytree_node(
             Layout,
             _flatten_layout,

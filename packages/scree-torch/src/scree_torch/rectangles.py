@@ -84,7 +84,7 @@ def collect(padded: torch.Tensor, cell: torch.Tensor, *, tail: bool) -> torch.Te
 
 
 def _spread(x: torch.Tensor, cell: torch.Tensor, count: int, fill_value: Any, tail: bool) -> torch.Tensor:
-    shape = (count + tail, *x.shape[1:])
+    shape = (count + (1 if tail else 0), *x.shape[1:])
     # Zeroed memory costs little until it is touched; other fills are written.
     zero = not torch.compiler.is_compiling() and str(fill_value) in ("0", "0.0", "False")  # and not -0.0
     blank = x.new_zeros(shape) if zero else x.new_full(shape, fill_value)
@@ -109,7 +109,8 @@ class _Spread(Differentiable):
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> Any:
-        return collect(d_out, *ctx.saved_tensors, tail=ctx.tail), *(None,) * 4
+        (cell,) = ctx.saved_tensors
+        return _Collect.apply(d_out, cell, ctx.tail), None, None, None, None
 
 
 class _Collect(Differentiable):
@@ -125,4 +126,5 @@ class _Collect(Differentiable):
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> Any:
-        return spread(d_out, *ctx.saved_tensors, ctx.count, 0, tail=ctx.tail), None, None  # pyrefly: ignore[bad-argument-count]
+        (cell,) = ctx.saved_tensors
+        return _Spread.apply(d_out, cell, ctx.count, 0, ctx.tail), None, None

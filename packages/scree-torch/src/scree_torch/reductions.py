@@ -69,7 +69,7 @@ class _RowSum(Differentiable):
     def forward(
         x: torch.Tensor, ids: torch.Tensor, chunk: torch.Tensor, row: torch.Tensor, batch: int, tail: bool
     ) -> torch.Tensor:
-        return _sum(widened(x), Segments(ids, chunk, row, batch, tail)).to(x.dtype)
+        return narrowed(_sum(widened(x), Segments(ids, chunk, row, batch, tail)), x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -78,8 +78,8 @@ class _RowSum(Differentiable):
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> Any:
-        d_x = repeat_rows(d_out, Segments(*ctx.saved_tensors, ctx.batch, ctx.tail))  # pyrefly: ignore[bad-argument-count]
-        return d_x, None, None, None, None, None
+        ids, chunk, row = ctx.saved_tensors
+        return _RepeatRows.apply(d_out, ids, chunk, row, ctx.batch, ctx.tail), None, None, None, None, None
 
 
 class _RepeatRows(Differentiable):
@@ -96,8 +96,8 @@ class _RepeatRows(Differentiable):
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> Any:
-        d_dense = row_sum(d_out, Segments(*ctx.saved_tensors, ctx.batch, ctx.tail))  # pyrefly: ignore[bad-argument-count]
-        return d_dense, None, None, None, None, None
+        ids, chunk, row = ctx.saved_tensors
+        return _RowSum.apply(d_out, ids, chunk, row, ctx.batch, ctx.tail), None, None, None, None, None
 
 
 class _RowExtreme(Differentiable):
@@ -145,3 +145,8 @@ def _worst(dtype: torch.dtype, reduce: str) -> Any:
 def widened(x: torch.Tensor) -> torch.Tensor:
     """Cast half precision to float32 to compute in; everything else stays."""
     return x.to(torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def narrowed(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Cast back; what has the dtype stays, for PyTorch 2.11 compiles a cast to the same into a gradient of zeros."""
+    return x if x.dtype == dtype else x.to(dtype)

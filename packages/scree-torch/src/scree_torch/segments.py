@@ -72,7 +72,9 @@ def segments(
     Segments
         Of at most ``total / CHUNK + batch + 1`` chunks: as many as rows where all rows are short.
     """
-    batch, total = offsets.shape[0] - 1, ids.shape[0]
+    # One row broadcasts, so its program is another; said here, for PyTorch 2.11 fails to find out amid a gradient.
+    batch = 1 if offsets.shape[0] == 2 else offsets.shape[0] - 1
+    total = ids.shape[0]
     if longest is not None and longest <= CHUNK:
         rows = torch.arange(batch + 1, dtype=torch.int64, device=offsets.device)
         # Viewed, for torch.compile takes no tensor twice for a function with a gradient.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from scree_torch.differentiable import Differentiable
-from scree_torch.reductions import widened
+from scree_torch.reductions import narrowed, widened
 from scree_torch.segments import CHUNK, chunk_offsets, positions, segment_ids
 
 
@@ -61,7 +61,7 @@ class _Running(Differentiable):
         tail: bool,
         backwards: bool,
     ) -> torch.Tensor:
-        return _running(widened(x), offsets, ids, at, bound, tail, backwards).to(x.dtype)
+        return narrowed(_running(widened(x), offsets, ids, at, bound, tail, backwards), x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -71,7 +71,8 @@ class _Running(Differentiable):
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> Any:
         # The gradient of a running sum is the running sum from the other end.
-        d_x = _Running.apply(d_out, *ctx.saved_tensors, ctx.bound, ctx.tail, not ctx.backwards)
+        offsets, ids, at = ctx.saved_tensors
+        d_x = _Running.apply(d_out, offsets, ids, at, ctx.bound, ctx.tail, not ctx.backwards)
         return d_x, None, None, None, None, None, None
 
 

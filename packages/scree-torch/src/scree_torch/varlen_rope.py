@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from scree_torch.differentiable import Differentiable
-from scree_torch.reductions import widened
+from scree_torch.reductions import narrowed, widened
 
 
 def varlen_rope(
@@ -50,7 +50,7 @@ class _Rotate(Differentiable):
         x1, x2, rest = _split(x, c.shape[-1], interleaved)
         y1 = torch.addcmul(x1 * c, x2, s, value=-1)
         y2 = torch.addcmul(x2 * c, x1, s)
-        return _join(y1, y2, rest, interleaved).to(x.dtype)
+        return narrowed(_join(y1, y2, rest, interleaved), x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -68,14 +68,16 @@ class _Rotate(Differentiable):
         return _Rotate.apply(d_out, c, -s, ctx.interleaved, ctx.learned), d_c, d_s, None, None
 
 
-def _split(x: torch.Tensor, r: int, interleaved: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the first and the second of each pair, and what isn't rotated."""
-    pairs, rest = widened(x[..., : 2 * r]), x[..., 2 * r :]
+def _split(x: torch.Tensor, r: int, interleaved: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return the first and the second of each pair, and what isn't rotated, if there is any."""
+    # Asked of x and not of the rest, whose size of 0 PyTorch 2.11 can't compile.
+    rest = None if x.shape[-1] == 2 * r else x[..., 2 * r :]
+    pairs = widened(x[..., : 2 * r])
     if interleaved:
         return pairs[..., 0::2], pairs[..., 1::2], rest
     return pairs[..., :r], pairs[..., r:], rest
 
 
-def _join(y1: torch.Tensor, y2: torch.Tensor, rest: torch.Tensor, interleaved: bool) -> torch.Tensor:
+def _join(y1: torch.Tensor, y2: torch.Tensor, rest: torch.Tensor | None, interleaved: bool) -> torch.Tensor:
     pairs = torch.stack([y1, y2], -1).flatten(-2) if interleaved else torch.cat([y1, y2], -1)
-    return torch.cat([pairs, rest], -1) if rest.shape[-1] else pairs
+    return pairs if rest is None else torch.cat([pairs, rest], -1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from scree_torch.differentiable import Differentiable
-from scree_torch.reductions import repeat_rows, row_extreme, row_sum, widened
+from scree_torch.reductions import narrowed, repeat_rows, row_extreme, row_sum, widened
 from scree_torch.segments import Segments
 
 
@@ -43,7 +43,7 @@ class _Softmax(Differentiable):
         segments = Segments(ids, chunk, row, batch, tail)
         top, exps, total = _exponentials(widened(x), segments)
         total = total.masked_fill(total == 0, 1).masked_fill(top == math.inf, math.nan)
-        return (exps / repeat_rows(total, segments)).to(x.dtype)
+        return narrowed(exps / repeat_rows(total, segments), x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -56,7 +56,7 @@ class _Softmax(Differentiable):
         segments = Segments(ids, chunk, row, ctx.batch, ctx.tail)
         y, d = widened(out), widened(d_out)
         d_x = y * (d - repeat_rows(row_sum(y * d, segments), segments))
-        return d_x.to(d_out.dtype), None, None, None, None, None
+        return narrowed(d_x, d_out.dtype), None, None, None, None, None
 
 
 class _LogSumExp(Differentiable):
@@ -65,7 +65,7 @@ class _LogSumExp(Differentiable):
         x: torch.Tensor, ids: torch.Tensor, chunk: torch.Tensor, row: torch.Tensor, batch: int, tail: bool
     ) -> torch.Tensor:
         top, _, total = _exponentials(widened(x), Segments(ids, chunk, row, batch, tail))
-        return (top.masked_fill(top.isinf(), 0) + torch.log(total)).to(x.dtype)
+        return narrowed(top.masked_fill(top.isinf(), 0) + torch.log(total), x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -77,4 +77,4 @@ class _LogSumExp(Differentiable):
         x, ids, chunk, row = ctx.saved_tensors
         segments = Segments(ids, chunk, row, ctx.batch, ctx.tail)
         d_x = repeat_rows(widened(d_out), segments) * varlen_softmax(widened(x), segments)
-        return d_x.to(d_out.dtype), None, None, None, None, None
+        return narrowed(d_x, d_out.dtype), None, None, None, None, None

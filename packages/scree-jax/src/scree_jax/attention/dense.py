@@ -15,7 +15,7 @@ from scree_jax.attention.isolation import by_group, finite
 from scree_jax.attention.places import Places
 from scree_jax.attention.scores import exponentials, multiply, visible_scores
 from scree_jax.linear import with_transpose
-from scree_jax.segments import add_rows, spread
+from scree_jax.segments import add_by_number, spread
 
 
 def dense(
@@ -73,4 +73,4 @@ def _sound_back(x: jax.Array) -> jax.Array:
 
 def _nothing(x: jax.Array, segment_ids: jax.Array, batch: int, kv_heads: int) -> jax.Array:
     """Return 0 for each row and kv head, ``(batch, kv_heads)``, which NaN makes NaN on its way forth and back."""
-    return add_rows(by_group(0 * x, kv_heads).sum(axis=-1), segment_ids, batch)
+    return add_by_number(by_group(0 * x, kv_heads).sum(axis=-1), segment_ids, batch)

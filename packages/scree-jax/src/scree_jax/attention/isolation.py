@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from scree_jax.segments import add_rows, spread
+from scree_jax.segments import add_by_number, spread
 
 
 def finite(x: jax.Array) -> jax.Array:
@@ -26,7 +26,7 @@ def marks(segment_ids: jax.Array, batch: int, kv_heads: int, *arrays: jax.Array)
     sound = jnp.ones((segment_ids.shape[0], kv_heads), bool)
     for x in arrays:
         sound &= jnp.isfinite(by_group(x, kv_heads)).all(axis=-1)
-    return add_rows(jnp.where(sound, 0, jnp.nan).astype(arrays[0].dtype), segment_ids, batch)
+    return add_by_number(jnp.where(sound, 0, jnp.nan).astype(arrays[0].dtype), segment_ids, batch)
 
 
 def spoiled(x: jax.Array, marks: jax.Array, segment_ids: jax.Array) -> jax.Array:

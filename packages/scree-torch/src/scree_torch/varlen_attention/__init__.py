@@ -11,6 +11,8 @@ Other devices, MPS among them: rectangles. Not measured.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from scree_torch.varlen_attention import flash_cuda
@@ -35,6 +37,8 @@ def varlen_attention(
     max_k: int | None,
     sinks: torch.Tensor | None,
     options: Options,
+    *,
+    tail: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the output ``(total_q, heads, head_dim_v)`` and the lse ``(total_q, heads)``; ``Backend`` says more.
 
@@ -51,12 +55,17 @@ def varlen_attention(
         ``sigmoid(lse - sink)``, and the sinks' gradient goes through the lse.
     options : Options
         The rest.
+    tail : bool
+        Whether queries may follow the last row, whose results are left open.
     """
     causal, scale, (left, right), softcap = options
     layout = q_offsets, None if k_offsets is q_offsets else k_offsets, max_q, max_k
     k, v = _other_than(k, q), _other_than(v, q, k)
     out, lse = Attention.apply(q, k, v, *layout, causal, scale, left, right, softcap)
     if sinks is not None:
+        if tail:  # kernels leave it as it was in memory, and a sink's gradient adds up all queries
+            alive = torch.arange(q.shape[0], device=q.device).unsqueeze(1) < q_offsets[-1]
+            out, lse = torch.where(alive.unsqueeze(2), out, 0), torch.where(alive, lse, -math.inf)
         share = torch.sigmoid(lse - sinks.to(lse.dtype))
         out = (out.to(wide_dtype(q)) * share.unsqueeze(-1)).to(q.dtype)
     return out, lse

@@ -25,6 +25,7 @@ def serves(q: torch.Tensor, v: torch.Tensor, options: Options, *, lse_gradient: 
         and torch.version.hip is None
         and q.dtype in (torch.float16, torch.bfloat16)
         and options.softcap is None
+        and options.scale != 0  # of which it makes NaN
         and _width(q, v, lse_gradient) <= WIDEST
         and torch.backends.cuda.is_flash_attention_available()
         and torch.cuda.get_device_capability(q.device) >= (8, 0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from scree_core import reference
@@ -104,16 +106,15 @@ class _Backward(Differentiable):
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
         d_out, d_lse, q, k, v, q_offsets, k_offsets = ctx.saved_tensors
-        given = [x for x in (d_out, d_lse, q, k, v) if x is not None]
+        q_bounds = to_numpy(q_offsets)
+        k_bounds = q_bounds if k_offsets is None else to_numpy(k_offsets)
 
-        def gradients(d_out: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            d_lse, q, k, v = (None, *rest)[-4:] if len(rest) == 3 else rest
-            return _reference_vjp(d_out, d_lse, (q, k, v), q_offsets, k_offsets, *ctx.options)
+        def gradients(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return _reference_vjp(arrays, q_bounds, k_bounds, ctx.options)
 
-        found = list(torch.func.vjp(gradients, *given)[1](cotangents))
-        if d_lse is None:
-            found.insert(1, None)
-        return *found, *(None,) * 11
+        given = (d_out, *([] if d_lse is None else [d_lse]), q, k, v)
+        dd_out, *dd_lse, dd_q, dd_k, dd_v = torch.func.vjp(gradients, *given)[1](cotangents)
+        return dd_out, dd_lse[0] if dd_lse else None, dd_q, dd_k, dd_v, *(None,) * 11
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
@@ -122,33 +123,31 @@ class _Backward(Differentiable):
 
 
 def _reference_vjp(
-    d_out: torch.Tensor,
-    d_lse: torch.Tensor | None,
-    qkv: tuple[torch.Tensor, ...],
-    q_offsets: torch.Tensor,
-    k_offsets: torch.Tensor | None,
-    causal: bool,
-    scale: float,
-    left: int,
-    right: int,
-    softcap: float | None,
+    arrays: Sequence[torch.Tensor], q_offsets: np.ndarray, k_offsets: np.ndarray, options: Sequence[Any]
 ) -> tuple[torch.Tensor, ...]:
-    """Return the gradients by the reference, row by row, in operations that are differentiable themselves."""
-    wide = wide_dtype(qkv[0])
+    """Return the gradients by the reference, row by row, in operations that are differentiable themselves.
+
+    The arrays are d_out, d_lse if there is one, q, k and v.
+    """
+    causal, scale, left, right, softcap = options
+    dtypes, wide = [x.dtype for x in arrays], wide_dtype(arrays[0])
+    d_out, *d_lse, q, k, v = (x.to(wide) for x in arrays)
     found = reference.varlen_attention_vjp(
         namespace,
-        d_out.to(wide),
-        d_lse,
-        *(x.to(wide) for x in qkv),
-        to_numpy(q_offsets),  # pyrefly: ignore[bad-argument-count]
-        to_numpy(q_offsets if k_offsets is None else k_offsets),
+        d_out,
+        d_lse[0] if d_lse else None,
+        q,
+        k,
+        v,
+        q_offsets,
+        k_offsets,
         causal=causal,
         scale=scale,
         window=(left, right),
         softcap=softcap,
         sinks=None,
     )
-    return tuple(g.to(x.dtype) for g, x in zip(found[:3], qkv, strict=True))
+    return tuple(g.to(dtype) for g, dtype in zip(found[:3], dtypes[-3:], strict=True))
 
 
 def _folded(inputs: Any, in_dims: Any, size: int, *, arrays: int) -> list[Any]:

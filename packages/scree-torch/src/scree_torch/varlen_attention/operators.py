@@ -41,7 +41,7 @@ def _forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     options = Options(causal, scale, (left, right), softcap)
     layout = q_offsets, q_offsets if k_offsets is None else k_offsets
-    if 0 in (q.shape[0], k.shape[0], q.shape[1]):
+    if 0 in (q.shape[0], k.shape[0], q.shape[1], q_offsets.shape[0] - 1):
         out, lse = _empty_results(q, v)
         return out.zero_(), lse.fill_(-math.inf)
     if q.device.type == "cpu":
@@ -72,7 +72,7 @@ def _backward(
     options = Options(causal, scale, (left, right), softcap)
     arrays, found = (d_out, d_lse, q, k, v), (out, lse)
     layout = q_offsets, q_offsets if k_offsets is None else k_offsets
-    if 0 in (q.shape[0], k.shape[0], q.shape[1]):
+    if 0 in (q.shape[0], k.shape[0], q.shape[1], q_offsets.shape[0] - 1):
         return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     if q.device.type == "cpu":
         return by_rows.backward(*arrays, *found, *layout, options)

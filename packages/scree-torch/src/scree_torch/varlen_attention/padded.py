@@ -48,6 +48,7 @@ def forward(
     """
     wide = wide_dtype(q)
     queries_in, keys_in = _Rectangle(q_offsets, q.shape[0], max_q), _Rectangle(k_offsets, k.shape[0], max_k)
+    dtype = q.dtype
     q, k, v = queries_in.spread(q.to(wide)), keys_in.spread(k.to(wide)), keys_in.spread(v.to(wide))
     out = q.new_zeros((*q.shape[:3], v.shape[3]))
     lse = q.new_full(q.shape[:3], -math.inf)
@@ -58,7 +59,7 @@ def forward(
         )
         out[:, queries] = found.masked_fill(blind[..., None, None], 0)
         lse[:, queries] = sums.masked_fill(blind[..., None], -math.inf)
-    return queries_in.collect(out), queries_in.collect(lse)
+    return queries_in.collect(out).to(dtype), queries_in.collect(lse)
 
 
 def backward(
@@ -73,9 +74,10 @@ def backward(
     max_k: int,
     options: Options,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the gradients of q, k and v from what ``forward`` was given."""
+    """Return the gradients of q, k and v, in their dtypes, from what ``forward`` was given."""
     wide = wide_dtype(q)
     queries_in, keys_in = _Rectangle(q_offsets, q.shape[0], max_q), _Rectangle(k_offsets, k.shape[0], max_k)
+    dtype = q.dtype
     q, d_out = queries_in.spread(q.to(wide)), queries_in.spread(d_out.to(wide))
     k, v = keys_in.spread(k.to(wide)), keys_in.spread(v.to(wide))
     d_lse = None if d_lse is None else queries_in.spread(d_lse.to(wide))
@@ -95,7 +97,7 @@ def backward(
         d_q[:, queries] = found[0]
         d_k[:, keys] += found[1]
         d_v[:, keys] += found[2]
-    return queries_in.collect(d_q), keys_in.collect(d_k), keys_in.collect(d_v)
+    return queries_in.collect(d_q).to(dtype), keys_in.collect(d_k).to(dtype), keys_in.collect(d_v).to(dtype)
 
 
 class _Rectangle:
