@@ -166,6 +166,15 @@ def backends(session: nox.Session) -> None:
 
 
 @nox.session(python=MAIN)
+def compiled(session: nox.Session) -> None:
+    """Compile every case of the conformance suite in every dtype; an hour, so not on CI."""
+    _install(session, *_editable(*CORE, *BACKENDS), *_group("test"))
+    env = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    suites = [f"packages/scree-{name}/tests/test_conformance.py" for name in ("torch", "jax", "mlx")]
+    session.run("pytest", *PARALLEL, "--every-dtype", "-k", "compiled", *suites, *session.posargs, env=env)
+
+
+@nox.session(python=MAIN)
 @nox.parametrize("device", [nox.param(name, id=name) for name in DEVICES])
 def hardware(session: nox.Session, device: str) -> None:
     """Test on a real device; one that isn't there fails."""

@@ -120,6 +120,25 @@ def test_an_op_with_no_case_run_fails(run):
     result.stdout.fnmatch_lines(["*no case ran of*varlen_softmax*needs cuda*"])
 
 
+WORKERS = ("-p", "xdist", "-n", "2", "--dist", "load", "-k")
+
+
+def test_a_worker_that_only_skips_is_no_fault(run):
+    """Two tests on two workers, and one of them is skipped."""
+    two = "results_are_within_budget and float32 and (one_row or no_rows)"
+    result = run(OVERLAY.format(why_not="return 'no rows at all' if args[0].shape[0] == 0 else None"), *WORKERS, two)
+    assert result.parseoutcomes() == {"passed": 1, "skipped": 1}
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["TestFast varlen_softmax: 1 skipped, no rows at all"])
+
+
+def test_an_op_with_no_case_run_on_any_worker_fails(run):
+    result = run(OVERLAY.format(why_not="return 'needs cuda'"), *WORKERS, "results_are_within_budget")
+    assert set(result.parseoutcomes()) == {"skipped"}
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["FAILED *TestFast: no case ran of*varlen_softmax*needs cuda*"])
+
+
 def test_cases_are_skipped_with_the_overlays_own_reason(run):
     result = run(OVERLAY.format(why_not="return 'no rows at all' if args[0].shape[0] == 0 else None"))
     assert result.ret == 0
@@ -131,6 +150,23 @@ def test_an_overlay_is_tested_on_the_ops_it_defines(run):
     cases = [line for line in result.outlines if "test_results_are_within_budget[" in line]
     assert cases
     assert all("varlen_softmax-" in line for line in cases)
+
+
+COMPILES = """
+class TestMine(BackendConformance):
+    backend = LoopbackBackend
+    dtypes = ("float32", "float16")
+    compiles = True
+"""
+
+
+@pytest.mark.parametrize(("options", "halves"), [([], {"mixed"}), (["--every-dtype"], {"mixed", "one_row", "no_rows"})])
+def test_most_cases_are_compiled_in_float32_unless_asked_for(run, options, halves):
+    result = run(COMPILES, "--collect-only", "-q", "-k", "compiled_results and varlen_softmax", *options)
+    names = [line.split("varlen_softmax-")[1].split("-")[:2] for line in result.outlines if "varlen_softmax-" in line]
+    found = {name for name, dtype in names if dtype == "float16"}
+    assert halves <= found
+    assert len(found) > 5 if options else found == halves
 
 
 ABSENT = """

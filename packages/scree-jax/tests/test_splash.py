@@ -22,6 +22,13 @@ OPTIONS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def on_cpu():
+    """Interpret, and compare, on the CPU, where a product in float32 is one."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
 def draw(heads, seed, dtype=np.float32):
     return jnp.asarray(np.random.default_rng(seed).standard_normal((sum(LENGTHS), heads, 128)).astype(dtype))
 
@@ -87,5 +94,5 @@ def test_it_says_why_not(on_tpu):
 
 
 def test_it_needs_a_tpu():
-    x = scree.from_lengths(draw(2, 0, jnp.bfloat16), LENGTHS)
+    x = jax.device_put(scree.from_lengths(draw(2, 0, jnp.bfloat16), LENGTHS), jax.devices("cpu")[0])
     assert reason(x, x, x) == "values are on cpu, need tpu"

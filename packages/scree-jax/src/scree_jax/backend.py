@@ -61,8 +61,8 @@ class JaxBackend(Backend[jax.Array]):
         return np.asarray(jax.device_get(x))
 
     def may_cache(self, x: jax.Array) -> bool:
-        # Under jit an operation on a concrete array gives a tracer; this one does nothing else.
-        return not isinstance(x, jax.core.Tracer) and not isinstance(jax.device_put(x), jax.core.Tracer)
+        # Under jit an operation on concrete arrays gives a tracer, even on none.
+        return not isinstance(x, jax.core.Tracer) and not isinstance(_probe(), jax.core.Tracer)
 
     def dtype(self, name: str) -> Any:
         return getattr(jnp, name)
@@ -96,13 +96,13 @@ class JaxBackend(Backend[jax.Array]):
     # ------------------------------------------------------------------ layouts
 
     def _derived(self, layout: Layout[jax.Array], key: str, build: Callable[[], Any]) -> Any:
-        if isinstance(layout.offsets, jax.core.Tracer):
+        # Under jit even concrete offsets give tracers, and one that is kept is a leak.
+        if not self.may_cache(layout.offsets):
             return build()
 
         def build_now() -> Any:
-            # Under jit too, concrete offsets give concrete results: a tracer, kept, would be a leak. JAX then moves
-            # the constants of its own functions to the device, and the user's guard is not after these.
-            with jax.ensure_compile_time_eval(), jax.transfer_guard_host_to_device("allow"):
+            # JAX moves the constants of its own functions to the device, and the user's guard is not after these.
+            with jax.transfer_guard_host_to_device("allow"):
                 return build()
 
         return layout.derived(key, build_now)
@@ -214,3 +214,8 @@ class JaxBackend(Backend[jax.Array]):
 def _hashable(number: Any) -> Any:
     """Return a number that equals itself, as the key of a compiled program must: NaN by its name."""
     return "nan" if number != number else number
+
+
+@jax.jit
+def _probe() -> jax.Array:
+    return jnp.zeros(())

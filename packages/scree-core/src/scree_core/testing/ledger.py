@@ -32,11 +32,18 @@ Ledger = dict[str, dict[str, Entry]]
 """Entries by suite (module and class), then op."""
 
 KEY = pytest.StashKey[Ledger]()
+SHARED = pytest.StashKey[bool]()
+"""Set where this process is one of several that run the suite: what it hasn't run, another may have."""
 
 
 def ledger_of(config: pytest.Config) -> Ledger:
     """Return the ledger of a pytest run."""
     return config.stash.setdefault(KEY, {})
+
+
+def never_run(entries: dict[str, Entry]) -> dict[str, dict[str, int]]:
+    """Return the ops of one suite that were skipped and nothing else, with the reasons."""
+    return {op: entry.skipped for op, entry in entries.items() if entry.skipped and not entry.ran}
 
 
 def table(ledger: Ledger) -> list[str]:

@@ -18,7 +18,7 @@ from scree_core.registry import installed_for
 from scree_core.testing.case import Case
 from scree_core.testing.cases import CASES, ERRORS
 from scree_core.testing.compiling import compiles
-from scree_core.testing.ledger import Entry, ledger_of
+from scree_core.testing.ledger import SHARED, Entry, ledger_of, never_run
 from scree_core.testing.placing import float_leaves, is_float
 from scree_core.testing.public import call_public, outputs
 from scree_core.testing.tails import takes_a_tail
@@ -97,7 +97,8 @@ class Machinery:
         if "case" in names:
             test = metafunc.function.__name__
             wanted = [case for op in ops for case in CASES[op] if cls.takes(case, test)]
-            pairs = [(case, dtype) for case in wanted for dtype in cls.dtypes_for(case, test)]
+            few = "compiled" in test and not metafunc.config.getoption("--every-dtype", False)
+            pairs = [(case, dtype) for case in wanted for dtype in cls.dtypes_for(case, few=few)]
             params = [pytest.param(case, dtype, id=f"{case.id}-{dtype}") for case, dtype in pairs]
             lacks = "compile" if "compiled" in test and not cls.compiles else "differentiate"
             none = pytest.mark.skip(reason=f"{cls.backend.name!r} does not {lacks}")
@@ -127,16 +128,17 @@ class Machinery:
         return True
 
     @classmethod
-    def dtypes_for(cls, case: Case, test: str) -> tuple[str, ...]:
-        """Return the dtypes to run a case in: compiling costs time, so there the others get a case or two an op."""
+    def dtypes_for(cls, case: Case, *, few: bool) -> tuple[str, ...]:
+        """Return the dtypes to run a case in: with ``few``, all of them in a case or two an op, else float32."""
         if case.integer:
             return ("int",)
-        return cls.dtypes if "compiled" not in test or case.name.endswith("mixed") else ("float32",)
+        return cls.dtypes if not few or case.name.endswith("mixed") else ("float32",)
 
     @pytest.fixture(autouse=True)
     def _installed(self, request: pytest.FixtureRequest) -> Iterator[None]:
         cls = type(self)
         cls._entries = ledger_of(request.config).setdefault(f"{cls.__module__}.{cls.__name__}", {})
+        cls._shared = request.config.stash.get(SHARED, False)
         overlays = [cls.overlay()] if cls.overlay else []
         plugin = self.plugin()
         array_type = self.array_type or type(plugin.from_numpy(np.zeros(1, np.float32)))
@@ -145,10 +147,9 @@ class Machinery:
 
     @classmethod
     def teardown_class(cls) -> None:
-        """Fail if every case of some op was skipped."""
-        entries: dict[str, Entry] = getattr(cls, "_entries", {})
-        never = {op: entry.skipped for op, entry in entries.items() if entry.skipped and not entry.ran}
-        assert not never, f"no case ran of {never}"
+        """Fail if every case of some op was skipped; of several processes, the plugin does so when all are done."""
+        never = never_run(getattr(cls, "_entries", {}))
+        assert not never or cls._shared, f"no case ran of {never}"
 
     @pytest.fixture
     def place(self, device: str) -> Any:

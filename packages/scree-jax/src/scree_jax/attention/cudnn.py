@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from scree_jax.attention.blocked import blocked
 from scree_jax.attention.isolation import finite, marks, spoiled
@@ -64,11 +65,37 @@ def _cudnn(
     causal: bool,
     scale: float,
 ) -> jax.Array:
+    batch, kv_heads = q_offsets.shape[0] - 1, k.shape[1]
+    # A jitted function may run elsewhere than where it was traced, on the CPU of a machine with a GPU.
+    out = lax.platform_dependent(
+        *(finite(x) for x in (q, k, v)),
+        places,
+        q_offsets,
+        k_offsets,
+        cuda=partial(_kernel, causal=causal, scale=scale),
+        default=partial(_blocks, scale=scale),
+    )
+    # What lies in no row, and what sees nothing, is left as it was.
+    out = jnp.where((places.k_lo < places.k_hi)[:, None, None], out, 0)
+    marked = marks(places.q_ids, batch, kv_heads, q) + marks(places.k_ids, batch, kv_heads, k, v)
+    return spoiled(out, marked, places.q_ids)
+
+
+def _kernel(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    places: Places,
+    q_offsets: jax.Array,
+    k_offsets: jax.Array,
+    *,
+    causal: bool,
+    scale: float,
+) -> jax.Array:
     from jax._src.cudnn import fused_attention_stablehlo as kernels
 
-    batch, kv_heads = q_offsets.shape[0] - 1, k.shape[1]
-    out = kernels.dot_product_attention(
-        *(finite(x)[None] for x in (q, k, v)),
+    return kernels.dot_product_attention(
+        *(x[None] for x in (q, k, v)),
         q_seqlen=jnp.diff(q_offsets)[None],
         kv_seqlen=jnp.diff(k_offsets)[None],
         q_offsets=q_offsets[None],
@@ -76,10 +103,13 @@ def _cudnn(
         scale=scale,
         mask_type=kernels.MaskType.PADDING_CAUSAL if causal else kernels.MaskType.PADDING,
     )[0]
-    # What lies in no row, and what sees nothing, is left as it was.
-    out = jnp.where((places.k_lo < places.k_hi)[:, None, None], out, 0)
-    marked = marks(places.q_ids, batch, kv_heads, q) + marks(places.k_ids, batch, kv_heads, k, v)
-    return spoiled(out, marked, places.q_ids)
+
+
+def _blocks(
+    q: jax.Array, k: jax.Array, v: jax.Array, places: Places, q_offsets: jax.Array, _: jax.Array, *, scale: float
+) -> jax.Array:
+    wide = (widened(x) for x in (q, k, v))
+    return narrowed(blocked(*wide, places, q_offsets.shape[0] - 1, scale, None)[0], q)
 
 
 def _run(
@@ -92,11 +122,7 @@ def _run(
     causal: bool,
     scale: float,
 ) -> Any:
-    def run(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        wide = (widened(x) for x in (q, k, v))
-        return narrowed(blocked(*wide, places, q_offsets.shape[0] - 1, scale, None)[0], q)
-
-    return jax.vjp(run, q, k, v)
+    return jax.vjp(lambda *qkv: _blocks(*qkv, places, q_offsets, k_offsets, scale=scale), q, k, v)
 
 
 def _pull(causal: bool, scale: float, pull: Any, d_out: jax.Array) -> Any:

@@ -53,9 +53,9 @@ def _softmax(visible: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]
 def _softmax_jvp(primals: Any, tangents: Any) -> Any:
     weights, lse = _softmax(*primals)
     weighted = weights * tangents[0]
-    mean = weighted.sum(axis=-1)
-    # Written so that the transpose is weights * (d - mean of d), which rounds once where this rounds twice.
-    return (weights, lse), (weighted - weights * mean[..., None], mean)
+    d_weights = weighted - weights * weighted.sum(axis=-1, keepdims=True)
+    # Written so that the transpose is weights * (d - mean of d) + weights * d_lse: of a lone key, d - mean is 0.
+    return (weights, lse), (d_weights, (weights * tangents[0]).sum(axis=-1))
 
 
 # What keeps NaN in its row, as ``isolation`` says, here for values, tangents and cotangents alike.
