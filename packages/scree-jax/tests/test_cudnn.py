@@ -78,7 +78,7 @@ def values(x):
 
 
 def with_cudnn(x, q, k, v):
-    options = {"causal": True, "window": (-1, -1), "scale": 0.1}
+    options = {"causal": True, "window": (-1, -1), "scale": 0.1, "softcap": None, "sinks": None, "return_lse": False}
     return CudnnOverlay().varlen_attention(q, k, v, x.layout, x.layout, **options)[0]
 
 

@@ -128,6 +128,17 @@ def test_state_is_captured(arr):
     assert state[0].item() == 91
 
 
+def test_calls_with_nothing_in_them_are_not_compiled_where_that_crashes(monkeypatch):
+    runs = []
+    compiled = scree_mlx.compile(lambda x: runs.append(x.total_length) or 2 * x)
+    for crashes in (False, True):
+        monkeypatch.setattr("scree_mlx.compilation._would_crash", lambda arrays, answer=crashes: answer)
+        for _ in range(2):
+            empty = scree.from_lengths(mx.ones((0, 2)), [0, 0])
+            assert compiled(empty).values.shape == (0, 2)
+        assert runs == ([0, 0, 0] if crashes else [0])
+
+
 def test_training_steps_compile(arr):
     weight = mx.array([[1.0], [2.0]])
 

@@ -4,6 +4,7 @@ import pytest
 
 mx = pytest.importorskip("mlx.core")
 
+import scree_mlx  # noqa: E402
 from scree_core.testing import BackendConformance  # noqa: E402
 from scree_mlx.backend import MlxBackend  # noqa: E402
 
@@ -23,7 +24,7 @@ class TestMlx(BackendConformance):
         return device in self.devices
 
     def compiled(self, fn):
-        return mx.compile(fn)
+        return scree_mlx.compile(fn)
 
 
 @pytest.mark.skipif(not ON_CPU, reason="on a GPU nothing else runs in TestMlx")

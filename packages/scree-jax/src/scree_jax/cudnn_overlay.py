@@ -79,9 +79,11 @@ class CudnnOverlay(Overlay):
         k_layout: Layout[jax.Array],
         *,
         causal: bool,
-        window: tuple[int, int],
         scale: float,
-        **absent: Any,
+        window: tuple[int, int],
+        softcap: float | None,
+        sinks: jax.Array | None,
+        return_lse: bool,
     ) -> tuple[jax.Array, None]:
         backend = backend_of(q)
         ids = backend.segment_ids(q_layout, q.shape[0]), backend.segment_ids(k_layout, k.shape[0])

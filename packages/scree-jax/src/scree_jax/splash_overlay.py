@@ -64,10 +64,11 @@ class SplashOverlay(Overlay):
         k_layout: Layout[jax.Array],
         *,
         causal: bool,
-        window: tuple[int, int],
         scale: float,
+        window: tuple[int, int],
         softcap: float | None,
-        **absent: Any,
+        sinks: jax.Array | None,
+        return_lse: bool,
     ) -> tuple[jax.Array, None]:
         ids = backend_of(q).segment_ids(q_layout, q.shape[0])
         window = (window[0], 0) if causal else window

@@ -84,6 +84,8 @@ def compile(
     ``max_length``; for whether all rows have elements, for ``ragged_dim`` and constants. So lengths that change cost a
     compilation for each total and each longest row: ``scree.bucket(arr, max_length=context)`` makes them few.
 
+    On CUDA a call with arrays of no elements isn't compiled: in mlx 0.32.4 such a program ends the process.
+
     Examples
     --------
     >>> import mlx.core as mx, scree, scree_mlx
@@ -117,12 +119,18 @@ def compile(
         if key not in arguments:
             arguments[key] = len(trees)
             trees.append((tree, boundaries))
-        found, number = compiled(arguments[key], arrays)
+        run = of_arrays if _would_crash(arrays) else compiled
+        found, number = run(arguments[key], arrays)
         marks, own = results[number]
         layouts += [_layout(b, found) if isinstance(b, _Boundaries) else b for b in own]
         return map_tree(lambda mark: _made(mark, found, layouts), marks)
 
     return wrapped
+
+
+def _would_crash(arrays: list[mx.array]) -> bool:
+    """Tell whether MLX ends the process at running a compiled program of these."""
+    return any(x.size == 0 for x in arrays) and mx.cuda.is_available() and mx.default_device().type == mx.gpu
 
 
 def _mark(leaf: Any, arrays: list[mx.array], layouts: list[Layout[mx.array]], what: str) -> Any:

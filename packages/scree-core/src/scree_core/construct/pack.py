@@ -66,19 +66,17 @@ def _check(arrays: list[Any], ragged_dim: int) -> int:
             "scree.from_lengths(values[:0], [])"
         )
     first = arrays[0]
+    _check_array(first, 0)
+    owner, kind = backend_of(first), type(first)
     for i, a in enumerate(arrays):
-        if isinstance(a, Array):
-            raise ArgumentTypeError(f"arrays[{i}] is a scree.Array already; join batches with scree.concat")
-        if not hasattr(a, "shape") or not hasattr(a, "dtype"):
-            raise ArgumentTypeError(
-                f"arrays[{i}] must be an array, got {type(a).__name__}; convert it first, say with numpy.asarray"
-            )
-        if type(a) is not type(first) and not backend_of(first).owns(a):
-            raise ArgumentTypeError(
-                f"arrays[{i}] is a {type(a).__name__}, arrays[0] a {type(first).__name__}; pack arrays of one library"
-            )
-        if not backend_of(first).beside(first, a):
-            raise ShapeError(elsewhere(backend_of(first), "arrays[0]", first, f"arrays[{i}]", a))
+        if type(a) is not kind:
+            _check_array(a, i)
+            if not owner.owns(a):
+                raise ArgumentTypeError(
+                    f"arrays[{i}] is a {type(a).__name__}, arrays[0] a {kind.__name__}; pack arrays of one library"
+                )
+        if not owner.beside(first, a):
+            raise ShapeError(elsewhere(owner, "arrays[0]", first, f"arrays[{i}]", a))
     ndim = len(first.shape)
     if ndim < 1:
         raise ShapeError("arrays[0] must be at least 1-D")
@@ -87,20 +85,30 @@ def _check(arrays: list[Any], ragged_dim: int) -> int:
     return ragged_dim
 
 
+def _check_array(a: Any, i: int) -> None:
+    if isinstance(a, Array):
+        raise ArgumentTypeError(f"arrays[{i}] is a scree.Array already; join batches with scree.concat")
+    if not hasattr(a, "shape") or not hasattr(a, "dtype"):
+        raise ArgumentTypeError(
+            f"arrays[{i}] must be an array, got {type(a).__name__}; convert it first, say with numpy.asarray"
+        )
+
+
 def check_features(arrays: Sequence[Any], ragged_dim: int, name: str) -> None:
     """Check that arrays differ only in their length along ``ragged_dim``; the error names the first that doesn't."""
     first = arrays[0]
     ndim, dtype = len(first.shape), first.dtype
-    before, after = tuple(first.shape[:ragged_dim]), tuple(first.shape[ragged_dim + 1 :])
+    before, after = first.shape[:ragged_dim], first.shape[ragged_dim + 1 :]
     for i, a in enumerate(arrays):
-        if len(a.shape) != ndim:
-            raise ShapeError(f"{name}[{i}] is {len(a.shape)}-D, {name}[0] is {ndim}-D")
+        shape = a.shape  # once: there may be thousands of arrays, and PyTorch makes a new one each time
+        if len(shape) != ndim:
+            raise ShapeError(f"{name}[{i}] is {len(shape)}-D, {name}[0] is {ndim}-D")
         if a.dtype != dtype:
             common_candidates({f"{name}[0]": first, f"{name}[{i}]": a})  # of two libraries no two dtypes are equal
             raise ShapeError(f"{name}[{i}] has dtype {a.dtype}, {name}[0] has {dtype}; cast them to one dtype")
-        if tuple(a.shape[:ragged_dim]) != before or tuple(a.shape[ragged_dim + 1 :]) != after:
+        if shape[ragged_dim + 1 :] != after or (ragged_dim and shape[:ragged_dim] != before):
             raise ShapeError(
-                f"{name}[{i}] has shape {tuple(a.shape)}, {name}[0] has {tuple(first.shape)}: "
+                f"{name}[{i}] has shape {tuple(shape)}, {name}[0] has {tuple(first.shape)}: "
                 f"they may differ along axis {ragged_dim} alone"
             )
 

@@ -45,6 +45,7 @@ class Machinery:
     overlay: ClassVar[type[Overlay] | None] = None
     """The overlay's class, in a suite for an overlay."""
     _entries: ClassVar[dict[str, Entry]]
+    _shared: ClassVar[bool] = False
     _plugin: ClassVar[Backend[Any]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -122,7 +122,7 @@ def _run(
     causal: bool,
     scale: float,
 ) -> Any:
-    return jax.vjp(lambda *qkv: _blocks(*qkv, places, q_offsets, k_offsets, scale=scale), q, k, v)
+    return jax.vjp(lambda q, k, v: _blocks(q, k, v, places, q_offsets, k_offsets, scale=scale), q, k, v)
 
 
 def _pull(causal: bool, scale: float, pull: Any, d_out: jax.Array) -> Any:

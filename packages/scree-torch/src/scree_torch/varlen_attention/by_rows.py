@@ -44,7 +44,9 @@ def forward(
     for span in plan.other_queries:  # the kernel writes all of its rows
         out[span], lse[span] = 0, -math.inf
     for row in plan.flash:
-        given = q[row.q].to(wide), k[row.k].to(wide), v[row.k].to(wide)
+        given = q[row.q], k[row.k], v[row.k]
+        if wide != q.dtype:
+            given = tuple(x.to(wide) for x in given)
         out[row.q], lse[row.q] = flash_cpu.attend(*given, triangle=row.triangle, scale=options.scale)
     for tile in plan.products:
         at, keys_at = Place(tile.q_starts, tile.q_lengths), Place(tile.k_starts, tile.k_lengths)
@@ -75,7 +77,9 @@ def backward(
         for span in spans:
             grad[span] = 0
     for row in plan.flash:
-        given = (x.to(wide) for x in (d_out[row.q], q[row.q], k[row.k], v[row.k], out[row.q], lse[row.q]))
+        given = d_out[row.q], q[row.q], k[row.k], v[row.k], out[row.q], lse[row.q]
+        if wide != q.dtype:
+            given = tuple(x.to(wide) for x in given)
         d_q[row.q], d_k[row.k], d_v[row.k] = flash_cpu.attend_vjp(*given, triangle=row.triangle, scale=options.scale)
     for tile in plan.products:
         at, keys_at = Place(tile.q_starts, tile.q_lengths), Place(tile.k_starts, tile.k_lengths)
@@ -109,7 +113,7 @@ class _Plan:
         if flash and options.plain and options.scale != 0 and q.shape[2] == v.shape[2]:
             self.flash, rest = flash_tiles(*bounds, causal=options.causal, work=work)
         self.other_queries, self.other_keys = (_spans(offsets, rest) for offsets in bounds)
-        if rest.any():
+        if (rest & (np.diff(bounds[0]) > 0) & (np.diff(bounds[1]) > 0)).any():
             self.lo, self.hi = key_ranges(*bounds, causal=options.causal, window=options.window)
             self.products = product_tiles(bounds[0], self.lo, self.hi, rest, work=work)
 

@@ -16,6 +16,8 @@ BLOCK = 128
 """Queries at a time: their scores stay in cache, and causality skips the keys behind them."""
 SHORT = 2**17
 """Multiplications below which a row is short."""
+FEW = 8
+"""Up to how many short rows go as long ones do: to find out what goes together takes as long as 20 calls."""
 WASTE = 1.3
 """How many times its rows' multiplications a rectangle may do."""
 MOST = 2**24
@@ -58,12 +60,17 @@ def flash_tiles(
     -------
     tiles : list of FlashTile
     rest : numpy.ndarray of bool, (batch,)
-        The other rows: short, or causal with several queries and another number of keys.
+        The other rows: without queries or keys, causal with several queries and another number of keys, or short
+        and not few.
     """
     lq, lk = np.diff(q_offsets), np.diff(k_offsets)
-    mine = lq.astype(np.int64) * lk * work >= SHORT
+    multiplications = lq.astype(np.int64) * lk * work
+    able = multiplications > 0
     if causal:
-        mine &= (lq == 1) | (lq == lk)
+        able &= (lq == 1) | (lq == lk)
+    mine = able & (multiplications >= SHORT)
+    if able.sum() - mine.sum() <= FEW:
+        mine = able
     rows = np.stack([q_offsets[:-1], q_offsets[1:], k_offsets[:-1], k_offsets[1:]], 1)[mine].tolist()
     return [FlashTile(slice(q, q_), slice(k, k_), causal and q_ - q > 1) for q, q_, k, k_ in rows], ~mine
 
