@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import scree
+from scree_jax import aligned
 from scree_jax.backend import JaxBackend
 from scree_jax.convert import from_numpy
 
@@ -98,3 +99,15 @@ def test_offsets_are_replicated_beside_sharded_values():
     arr = scree.from_lengths(jax.device_put(jnp.ones((4, 2)), sharding), [1, 3])
     assert arr.offsets.sharding == jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     assert arr.segment_ids.tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [(1000, 7), (3,), (), (0, 4)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "int8", "bool"])
+def test_aligned_memory_is_used_in_place(shape, dtype):
+    own = aligned.empty(shape, dtype)
+    assert (own.shape, own.dtype) == (shape, dtype)
+    own[...] = 1
+    there = jax.device_put(own, jax.devices("cpu")[0])
+    assert (np.asarray(there) == 1).all()
+    if own.size > 10:
+        assert there.unsafe_buffer_pointer() == own.ctypes.data

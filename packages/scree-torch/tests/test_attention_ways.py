@@ -49,7 +49,6 @@ def call(way, arrays, offsets, options, upstream):
 @pytest.mark.parametrize("way", [by_rows, padded], ids=["by_rows", "padded"])
 def test_ways_agree_with_the_reference(way, name, short, lse_gradient, monkeypatch):
     monkeypatch.setattr(plan, "SHORT", short)
-    monkeypatch.setattr(plan, "FEW", 0)
     lengths, dims, options = CASES[name]
     arrays, offsets = draw(lengths, dims)
     d_out = torch.randn(arrays[0].shape[0], 4, dims[1], dtype=torch.float64)
@@ -71,20 +70,10 @@ def test_a_query_that_sees_nothing_takes_no_nan_from_its_row():
     assert out[1:].isfinite().all()
 
 
-def test_short_rows_go_together_with_others_of_their_length(monkeypatch):
-    monkeypatch.setattr(plan, "FEW", 4)
+def test_short_rows_go_together_with_others_of_their_length():
     offsets = np.cumsum([0, 5, 300, 5, 4, 0, 5, 2])
     lo, hi = plan.key_ranges(offsets, offsets, causal=True, window=(-1, -1))
     flash, rest = plan.flash_tiles(offsets, offsets, causal=True, work=64)
     assert [(tile.q.start, tile.q.stop) for tile in flash] == [(5, 305)]
     tiles = plan.product_tiles(offsets, lo, hi, rest, work=64)
     assert sorted(tile.q_lengths for tile in tiles) == [(2,), (4, 5, 5, 5)]
-
-
-def test_a_few_short_rows_go_one_by_one():
-    offsets = np.cumsum([0, 5, 300, 0, 2])
-    flash, rest = plan.flash_tiles(offsets, offsets, causal=True, work=64)
-    assert [(tile.q.start, tile.q.stop) for tile in flash] == [(0, 5), (5, 305), (305, 307)]
-    assert rest.tolist() == [False, False, True, False]
-    many = np.arange(0, 3 * (plan.FEW + 2), 3)
-    assert plan.flash_tiles(many, many, causal=True, work=64)[0] == []

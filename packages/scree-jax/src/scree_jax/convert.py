@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from scree_core.errors import ShapeError
+from scree_jax import aligned
 
 NARROW = {"int64": "int32", "uint64": "uint32"}
 
@@ -32,9 +33,10 @@ def from_numpy(a: np.ndarray, like: Any = None) -> jax.Array:
     ShapeError
         Without x64: float64 or complex128, or integers that don't fit 32 bits.
     """
-    a = np.array(a, dtype=_checked_dtype(a), order="C")  # a private copy: JAX may go on using its memory
+    own = aligned.empty(a.shape, _checked_dtype(a))  # a private copy: JAX may go on using its memory
+    np.copyto(own, a, casting="unsafe")  # what wouldn't fit was refused
     with jax.ensure_compile_time_eval():
-        return jax.device_put(a, _placement(like))
+        return jax.device_put(own, _placement(like))
 
 
 def _checked_dtype(a: np.ndarray) -> np.dtype:

@@ -1,4 +1,8 @@
-"""PyTorch's flash kernel for the CPU, on one row."""
+"""PyTorch's flash kernel for the CPU, on one row.
+
+The kernel takes for granted that numbers of one head lie side by side, and reads foreign memory where they don't:
+what lies otherwise is copied first.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +54,8 @@ def attend_vjp(
 
 def _heads(x: torch.Tensor, group: int = 1) -> torch.Tensor:
     """Turn ``(length, heads, ...)`` into ``(1, heads, length, ...)``, every head ``group`` times."""
+    if x.dim() == 3 and x.stride(-1) != 1:
+        x = x.contiguous()
     x = x.transpose(0, 1).unsqueeze(0)
     return x if group == 1 else x.repeat_interleave(group, dim=1)
 
