@@ -9,7 +9,7 @@ import jax
 from scree_core.layout import INT32_MAX, Layout
 from scree_core.overlay import Overlay
 from scree_core.registry import backend_of
-from scree_jax.attention.cudnn import cudnn, missing
+from scree_jax.attention.cudnn import Rows, cudnn, missing
 from scree_jax.attention.places import Places
 from scree_jax.geometry import key_ranges
 from scree_jax.platform import platform_of
@@ -89,4 +89,4 @@ class CudnnOverlay(Overlay):
         ids = backend.segment_ids(q_layout, q.shape[0]), backend.segment_ids(k_layout, k.shape[0])
         offsets = q_layout.offsets, k_layout.offsets
         places = Places(*key_ranges(*offsets, ids[0], causal=causal, window=window), *ids)
-        return cudnn(q, k, v, places, *offsets, causal=causal, scale=scale), None
+        return cudnn(q, k, v, Rows(places, *offsets), causal=causal, scale=scale), None

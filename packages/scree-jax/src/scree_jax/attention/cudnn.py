@@ -8,7 +8,7 @@ is taken, the whole of attention runs as ``blocked``.
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,40 +38,27 @@ def missing() -> str | None:
     return None if hopper else "it needs a GPU of compute capability 9.0 or later"
 
 
+class Rows(NamedTuple):
+    """Where the rows lie, which no gradient is taken of."""
+
+    places: Places
+    q_offsets: jax.Array
+    k_offsets: jax.Array
+
+
 @partial(jax.jit, static_argnames=("causal", "scale"))
-def cudnn(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    places: Places,
-    q_offsets: jax.Array,
-    k_offsets: jax.Array,
-    *,
-    causal: bool,
-    scale: float,
-) -> jax.Array:
+def cudnn(q: jax.Array, k: jax.Array, v: jax.Array, rows: Rows, *, causal: bool, scale: float) -> jax.Array:
     """Return the output ``(total_q, heads, head_dim)`` in the dtype of q, which is half precision."""
-    return _cudnn(q, k, v, places, q_offsets, k_offsets, causal, scale)
+    return _cudnn(q, k, v, rows, causal, scale)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
-def _cudnn(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    places: Places,
-    q_offsets: jax.Array,
-    k_offsets: jax.Array,
-    causal: bool,
-    scale: float,
-) -> jax.Array:
-    batch, kv_heads = q_offsets.shape[0] - 1, k.shape[1]
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, rows: Rows, causal: bool, scale: float) -> jax.Array:
+    places, batch, kv_heads = rows.places, rows.q_offsets.shape[0] - 1, k.shape[1]
     # A jitted function may run elsewhere than where it was traced, on the CPU of a machine with a GPU.
     out = lax.platform_dependent(
         *(finite(x) for x in (q, k, v)),
-        places,
-        q_offsets,
-        k_offsets,
+        rows,
         cuda=partial(_kernel, causal=causal, scale=scale),
         default=partial(_blocks, scale=scale),
     )
@@ -81,52 +68,31 @@ def _cudnn(
     return spoiled(out, marked, places.q_ids)
 
 
-def _kernel(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    places: Places,
-    q_offsets: jax.Array,
-    k_offsets: jax.Array,
-    *,
-    causal: bool,
-    scale: float,
-) -> jax.Array:
+def _kernel(q: jax.Array, k: jax.Array, v: jax.Array, rows: Rows, *, causal: bool, scale: float) -> jax.Array:
     from jax._src.cudnn import fused_attention_stablehlo as kernels
 
     return kernels.dot_product_attention(
         *(x[None] for x in (q, k, v)),
-        q_seqlen=jnp.diff(q_offsets)[None],
-        kv_seqlen=jnp.diff(k_offsets)[None],
-        q_offsets=q_offsets[None],
-        kv_offsets=k_offsets[None],
+        q_seqlen=jnp.diff(rows.q_offsets)[None],
+        kv_seqlen=jnp.diff(rows.k_offsets)[None],
+        q_offsets=rows.q_offsets[None],
+        kv_offsets=rows.k_offsets[None],
         scale=scale,
         mask_type=kernels.MaskType.PADDING_CAUSAL if causal else kernels.MaskType.PADDING,
     )[0]
 
 
-def _blocks(
-    q: jax.Array, k: jax.Array, v: jax.Array, places: Places, q_offsets: jax.Array, _: jax.Array, *, scale: float
-) -> jax.Array:
+def _blocks(q: jax.Array, k: jax.Array, v: jax.Array, rows: Rows, *, scale: float) -> jax.Array:
     wide = (widened(x) for x in (q, k, v))
-    return narrowed(blocked(*wide, places, q_offsets.shape[0] - 1, scale, None)[0], q)
+    return narrowed(blocked(*wide, rows.places, rows.q_offsets.shape[0] - 1, scale, None)[0], q)
 
 
-def _run(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    places: Places,
-    q_offsets: jax.Array,
-    k_offsets: jax.Array,
-    causal: bool,
-    scale: float,
-) -> Any:
-    return jax.vjp(lambda q, k, v: _blocks(q, k, v, places, q_offsets, k_offsets, scale=scale), q, k, v)
+def _run(q: jax.Array, k: jax.Array, v: jax.Array, rows: Rows, causal: bool, scale: float) -> Any:
+    return jax.vjp(lambda q, k, v: _blocks(q, k, v, rows, scale=scale), q, k, v)
 
 
 def _pull(causal: bool, scale: float, pull: Any, d_out: jax.Array) -> Any:
-    return *pull(d_out), None, None, None
+    return *pull(d_out), None
 
 
 _cudnn.defvjp(_run, _pull)
