@@ -44,11 +44,12 @@ def call(way, arrays, offsets, options, upstream):
 
 
 @pytest.mark.parametrize("lse_gradient", [False, True], ids=["", "lse gradient"])
-@pytest.mark.parametrize("short", [1, plan.SHORT, 2**40], ids=["all long", "", "all short"])
+@pytest.mark.parametrize("bounds", [(1, 1), (plan.ALONE, plan.SHORT), (2**40, 2**40)], ids=["long", "", "short"])
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("way", [by_rows, padded], ids=["by_rows", "padded"])
-def test_ways_agree_with_the_reference(way, name, short, lse_gradient, monkeypatch):
-    monkeypatch.setattr(plan, "SHORT", short)
+def test_ways_agree_with_the_reference(way, name, bounds, lse_gradient, monkeypatch):
+    monkeypatch.setattr(plan, "ALONE", bounds[0])
+    monkeypatch.setattr(plan, "SHORT", bounds[1])
     lengths, dims, options = CASES[name]
     arrays, offsets = draw(lengths, dims)
     d_out = torch.randn(arrays[0].shape[0], 4, dims[1], dtype=torch.float64)

@@ -218,7 +218,9 @@ def test_a_block_is_exported_for_batches_of_any_lengths(tmp_path, monkeypatch):
     torch.export.save(program, tmp_path / "block.pt2")
     for module in (program.module(), torch.export.load(tmp_path / "block.pt2").module()):
         for lengths in ([3, 2], [10, 1, 0, 7, 3]):
-            arr = scree.from_lengths(torch.randn(sum(lengths), WIDTH), lengths)
-            out = module(arr)
+            arr = scree.from_lengths(torch.randn(sum(lengths), WIDTH, requires_grad=True), lengths)
+            out, expected = module(arr), block(arr)
             assert out.lengths.tolist() == lengths
-            torch.testing.assert_close(out.values, block(arr).values)
+            torch.testing.assert_close(out.values, expected.values)
+            gradients = (torch.autograd.grad(x.values.square().sum(), arr.values) for x in (out, expected))
+            torch.testing.assert_close(*gradients)

@@ -79,7 +79,8 @@ def attention_gradients(
         span, length = slice(int(lo[seen].min()), int(hi[seen].max())), block.stop - block.start
         rows, d_rows, keys = by_head(q, block), by_head(d_out, block), k_heads[:, span]
 
-        scores = np.matmul(rows * q.dtype.type(scale), keys.transpose(0, 2, 1))  # (kv_heads, group * rows, keys)
+        scores = np.matmul(rows, keys.transpose(0, 2, 1))  # (kv_heads, group * rows, keys)
+        scores *= q.dtype.type(scale)  # not the queries, each of which would be rounded
         slope = None if softcap is None else _cap(scores, softcap)
         hide(scores.reshape(kv_heads, -1, length, scores.shape[-1]), lo - span.start, hi - span.start)
         of_lse = None  # its gradient belongs to the weights without the sink
@@ -89,7 +90,7 @@ def attention_gradients(
             scores, None if sinks is None else np.repeat(sinks.reshape(kv_heads, -1, 1), length, 1)
         )
 
-        dv_heads[:, span] += np.matmul(weights.transpose(0, 2, 1), d_rows)
+        dv_heads[:, span] += _over_queries(weights, d_rows, length)
         d_scores = np.matmul(d_rows, v_heads[:, span].transpose(0, 2, 1))
         mean = _sum(weights * d_scores)
         if d_sinks is not None:
@@ -101,9 +102,15 @@ def attention_gradients(
         if slope is not None:
             d_scores *= slope
         d_scores *= q.dtype.type(scale)
-        dk_heads[:, span] += np.matmul(d_scores.transpose(0, 2, 1), rows)
+        dk_heads[:, span] += _over_queries(d_scores, rows, length)
         dq[block] = np.matmul(d_scores, keys).reshape(heads, length, head_dim).transpose(1, 0, 2)
     return grads
+
+
+def _over_queries(weights: np.ndarray, x: np.ndarray, length: int) -> np.ndarray:
+    """Return ``weights.T @ x``, added up head by head: a single long sum rounds off more."""
+    weights, x = (a.reshape(a.shape[0], -1, length, a.shape[-1]) for a in (weights, x))
+    return np.matmul(weights.swapaxes(2, 3), x).sum(axis=1)
 
 
 def _cap(scores: np.ndarray, softcap: float) -> np.ndarray:

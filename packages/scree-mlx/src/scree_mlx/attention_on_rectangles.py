@@ -194,7 +194,7 @@ def _scores(
     q: mx.array, k: mx.array, seen: mx.array, scale: float, cap: float | None
 ) -> tuple[mx.array, mx.array | float]:
     """Return the scores, ``-inf`` where a key isn't seen, and the slope of the cap."""
-    scores = (q * scale) @ k.swapaxes(-1, -2)
+    scores = (q @ k.swapaxes(-1, -2)) * scale
     slope: mx.array | float = 1.0
     if cap is not None:
         squashed = mx.tanh(scores / cap)

@@ -45,7 +45,7 @@ def backward(
     A tile's dq is added up over its blocks, dk and dv over all tiles. Two details are for the rounding of
     float32. Weights are ``exp(score - top) / sums``: a rounded ``exp(score - lse)`` would be off by the rounding
     of the lse, which grows with the scores. And the mean of the weights' gradients, which is subtracted from
-    each of them, is taken over these where a tile has but one block, for of few numbers it should be exact;
+    each of them, is taken over these where a tile has no more than two blocks, for of few numbers it should be exact;
     over more, it is ``d_out * out``, as in the paper, without a second pass.
     """
     heads, kv_heads = q.shape[1], k.shape[1]
@@ -67,10 +67,11 @@ def backward(
 
         def exact_mean(j: jax.Array, mean: jax.Array) -> jax.Array:
             _, weights, d_weights = weighed(j)
-            return (weights * d_weights).sum(axis=-1)
+            return mean + (weights * d_weights).sum(axis=-1)
 
-        one = jnp.where(stop - first == 1, stop, first)
-        mean = lax.fori_loop(first, one, exact_mean, varying_like(mean, *beside))
+        few = stop - first <= 2
+        mean = varying_like(jnp.where(few, 0, mean), *beside)
+        mean = lax.fori_loop(first, jnp.where(few, stop, first), exact_mean, mean)
 
         def one_block(j: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             dq, dk, dv = carry

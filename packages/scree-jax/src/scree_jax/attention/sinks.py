@@ -20,5 +20,6 @@ def with_sinks(out: jax.Array, lse: jax.Array, sinks: jax.Array) -> jax.Array:
     ``out * sum(exp(S)) / (exp(sink) + sum(exp(S))) = out * sigmoid(lse - sink)``.
     """
     nothing = jnp.isneginf(lse)
-    share = jnp.where(nothing, 0, jax.nn.sigmoid(jnp.where(nothing, 0, lse) - sinks))
+    # Not sigmoid, whose gradient takes the sink's weight as 1 - share: nothing is left of it where the sink is small.
+    share = jnp.where(nothing, 0, jnp.exp(jax.nn.log_sigmoid(jnp.where(nothing, 0, lse) - sinks)))
     return out * share[..., None]

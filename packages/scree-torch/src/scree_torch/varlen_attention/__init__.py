@@ -1,7 +1,8 @@
 """Attention on tensors: the fastest way that was found for each device.
 
 CPU: PyTorch's flash kernel row by row, in one operator for the whole batch; rows of few elements together with
-others of about their length; plain products in blocks where the kernel doesn't serve (``by_rows``).
+others of about their length; plain products in blocks where the kernel doesn't serve, float32 gradients among these
+(``by_rows``).
 
 CUDA: PyTorch's own variable-length flash attention (``flash_cuda``) for halves without a softcap; rectangles
 (``padded``) for the rest.
@@ -52,7 +53,8 @@ def varlen_attention(
         Bounds of the row lengths.
     sinks : torch.Tensor of shape (heads,), optional
         One more logit for each head. ``sum(exp(S))`` becomes ``exp(lse) + exp(sink)``, so the output shrinks by
-        ``sigmoid(lse - sink)``, and the sinks' gradient goes through the lse.
+        ``sigmoid(lse - sink)``, and the sinks' gradient goes through the lse. That of ``sigmoid`` itself would
+        take the sink's weight as ``1 - share``, of which nothing is left where the sink is small.
     options : Options
         The rest.
     tail : bool
@@ -66,7 +68,7 @@ def varlen_attention(
         if tail:  # kernels leave it as it was in memory, and a sink's gradient adds up all queries
             alive = torch.arange(q.shape[0], device=q.device).unsqueeze(1) < q_offsets[-1]
             out, lse = torch.where(alive.unsqueeze(2), out, 0), torch.where(alive, lse, -math.inf)
-        share = torch.sigmoid(lse - sinks.to(lse.dtype))
+        share = torch.nn.functional.logsigmoid(lse - sinks.to(lse.dtype)).exp()
         out = (out.to(wide_dtype(q)) * share.unsqueeze(-1)).to(q.dtype)
     return out, lse
 

@@ -68,6 +68,12 @@ class Attention(Differentiable):
         return (_unfold(out, info.batch_size), _unfold(lse, info.batch_size)), (1, 1)
 
 
+# An exported program calls the operator without the class.
+torch.library.register_autograd(
+    "scree::varlen_attention", Attention.backward, setup_context=Attention.setup_context, lib=operators.library
+)
+
+
 class _Backward(Differentiable):
     """The operator ``scree::varlen_attention_backward``, whose gradient is that of the reference."""
 

@@ -17,9 +17,9 @@ from scree_torch.varlen_attention.options import Options, wide_dtype
 # Without k_offsets, keys lie as queries do. (torch.compile takes no tensor twice for a function with a gradient.)
 _LAYOUT = "Tensor q_offsets, Tensor? k_offsets, SymInt? max_q, SymInt? max_k"
 _OPTIONS = "bool causal, float scale, SymInt left, SymInt right, float? softcap"
-_library = torch.library.Library("scree", "FRAGMENT")
-_library.define(f"varlen_attention(Tensor q, Tensor k, Tensor v, {_LAYOUT}, {_OPTIONS}) -> (Tensor, Tensor)")
-_library.define(
+library = torch.library.Library("scree", "FRAGMENT")
+library.define(f"varlen_attention(Tensor q, Tensor k, Tensor v, {_LAYOUT}, {_OPTIONS}) -> (Tensor, Tensor)")
+library.define(
     "varlen_attention_backward(Tensor d_out, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
     f"{_LAYOUT}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)"
 )
@@ -113,8 +113,8 @@ for _name, _run, _fake in (
     ("varlen_attention", _forward, _fake_forward),
     ("varlen_attention_backward", _backward, _fake_backward),
 ):
-    _library.impl(_name, _run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"scree::{_name}", _fake, lib=_library)
+    library.impl(_name, _run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"scree::{_name}", _fake, lib=library)
 
 varlen_attention = torch.ops.scree.varlen_attention.default
 varlen_attention_backward = torch.ops.scree.varlen_attention_backward.default

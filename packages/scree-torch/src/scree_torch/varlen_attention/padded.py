@@ -17,7 +17,7 @@ from scree_torch import rectangles
 from scree_torch.segments import positions, segment_ids
 from scree_torch.varlen_attention import tiles
 from scree_torch.varlen_attention.options import Options, wide_dtype
-from scree_torch.varlen_attention.tiles import Hidden
+from scree_torch.varlen_attention.tiles import Hidden, Scratch
 
 BLOCK = 128
 """Queries at a time."""
@@ -52,10 +52,17 @@ def forward(
     q, k, v = queries_in.spread(q.to(wide)), keys_in.spread(k.to(wide)), keys_in.spread(v.to(wide))
     out = q.new_zeros((*q.shape[:3], v.shape[3]))
     lse = q.new_full(q.shape[:3], -math.inf)
+    scratch = Scratch()
     for queries, keys in _blocks(max_q, max_k, options):
         hidden, blind = _hidden(queries, keys, max_k - max_q, keys_in.padding, options)
         found, sums = tiles.attend(
-            q[:, queries], k[:, keys], v[:, keys], [hidden], scale=options.scale, softcap=options.softcap
+            q[:, queries],
+            k[:, keys],
+            v[:, keys],
+            [hidden],
+            scale=options.scale,
+            softcap=options.softcap,
+            scratch=scratch,
         )
         out[:, queries] = found.masked_fill(blind[..., None, None], 0)
         lse[:, queries] = sums.masked_fill(blind[..., None], -math.inf)
@@ -82,6 +89,7 @@ def backward(
     k, v = keys_in.spread(k.to(wide)), keys_in.spread(v.to(wide))
     d_lse = None if d_lse is None else queries_in.spread(d_lse.to(wide))
     d_q, d_k, d_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    scratch = Scratch()
     for queries, keys in _blocks(max_q, max_k, options):
         hidden, blind = _hidden(queries, keys, max_k - max_q, keys_in.padding, options)
         found = tiles.attend_vjp(
@@ -93,6 +101,7 @@ def backward(
             [hidden],
             scale=options.scale,
             softcap=options.softcap,
+            scratch=scratch,
         )
         d_q[:, queries] = found[0]
         d_k[:, keys] += found[1]

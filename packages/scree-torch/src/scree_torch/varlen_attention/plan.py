@@ -14,11 +14,12 @@ from scree_core import reference
 
 BLOCK = 128
 """Queries at a time: their scores stay in cache, and causality skips the keys behind them."""
-SHORT = 2**17
-"""Multiplications below which a row is short.
+ALONE = 2**17
+"""Multiplications from which a row goes through the flash kernel, one call for it alone."""
+SHORT = 2**20
+"""Multiplications below which a stretch goes through plain products together with others.
 
-Not lower: rows of a few elements through PyTorch's flash kernel miss the error budget of float32, by 1.4 times
-(PyTorch 2.13), and plain products don't.
+Higher than for the kernel: a stretch takes a dozen calls backwards.
 """
 WASTE = 1.3
 """How many times its rows' multiplications a rectangle may do."""
@@ -65,7 +66,7 @@ def flash_tiles(
         The other rows: short, or causal with several queries and another number of keys.
     """
     lq, lk = np.diff(q_offsets), np.diff(k_offsets)
-    mine = lq.astype(np.int64) * lk * work >= SHORT
+    mine = lq.astype(np.int64) * lk * work >= ALONE
     if causal:
         mine &= (lq == 1) | (lq == lk)
     rows = np.stack([q_offsets[:-1], q_offsets[1:], k_offsets[:-1], k_offsets[1:]], 1)[mine].tolist()

@@ -24,6 +24,7 @@ def _qkv(
     size: float = 1.0,
     k_size: float = 1.0,
     sinks: bool = False,
+    sinks_at: float = 0.0,
     rows: dict[str, Any] | None = None,
     **options: Any,
 ) -> Any:
@@ -37,13 +38,37 @@ def _qkv(
             "v": draw_rows(rng, keys, kv_heads, v_dim or head_dim, **rows),
         }
         if sinks:
-            arguments["sinks"] = Dense(rng.standard_normal(heads))
+            arguments["sinks"] = Dense(rng.standard_normal(heads) + sinks_at)
         return {**arguments, **options}
 
     return draw
 
 
 CROSS = (3, 0, 5, 2), (6, 4, 2, 0)  # more keys, no queries, more queries than keys, no keys
+
+# Kernels cut rows into tiles, and take other ways for long ones: these are longer than most tiles.
+LONG: dict[str, Any] = {"lengths": (130, 0, 1, 70), "heads": 4, "kv_heads": 2, "head_dim": 32}
+ACROSS: dict[str, Any] = {"lengths": (70, 1, 40), "k_lengths": (130, 200, 20)}
+LONGER: dict[str, dict[str, Any]] = {
+    "full": {"sinks": True},
+    "causal": {"causal": True},
+    "strided": {"causal": True, "rows": {"strided": True}},
+    "cross": ACROSS,
+    "cross_causal": {**ACROSS, "causal": True, "return_lse": True},
+    "decode": {**ACROSS, "lengths": (1, 1, 1), "causal": True},
+    "window": {"window": (40, 10)},
+    # Gradients of sinks add up over all queries, and these take so little weight that 1 minus the rest isn't it.
+    "sinks": {"lengths": (200, 90), "sinks": True, "sinks_at": -6.0, "causal": True},
+    "everything": {
+        **ACROSS,
+        "v_dim": 24,
+        "sinks": True,
+        "causal": True,
+        "window": (50, -1),
+        "softcap": 3.0,
+        "return_lse": True,
+    },
+}
 
 CASES = [
     *(Case(OP, name, _qkv(lengths)) for name, lengths in LENGTHS.items()),
@@ -93,8 +118,9 @@ CASES = [
     Case(OP, "overflowing_scores", _qkv((5, 4), size=300.0, k_size=300.0, scale=1e-5, causal=True, return_lse=True)),
     Case(OP, "int64_offsets", _qkv((5, 0, 4), causal=True, rows={"offsets_dtype": "int64"})),
     Case(OP, "strided", _qkv((5, 4), causal=True, rows={"strided": True})),
-    Case(OP, "strided_long", _qkv((130, 70), head_dim=32, causal=True, rows={"strided": True})),
     Case(OP, "ragged_dim_1", _qkv((5, 4), causal=True, rows={"ragged_dim": 1}, return_lse=True), tags=FORWARD_ONLY),
+    *(Case(OP, f"long_{name}", _qkv(**LONG | changes)) for name, changes in LONGER.items()),
+    Case(OP, "long_poisoned", _qkv((70, 3, 90), heads=4, head_dim=32, causal=True), tags=POISON),
     Case(OP, "poisoned", _qkv((5, 3, 4)), tags=POISON),
     Case(OP, "poisoned_causal", _qkv((5, 3, 4), causal=True, return_lse=True), tags=POISON),
     Case(OP, "poisoned_grouped", _qkv((5, 3, 4), heads=4, kv_heads=1, window=(2, 2), sinks=True), tags=POISON),
