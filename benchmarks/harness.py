@@ -74,9 +74,11 @@ def arguments(description: str | None, workloads: Iterable[str] = ()) -> argpars
     return parser.parse_args()
 
 
-def report(benchmark: str, tables: dict[str, list[Row]], *, write: bool, library: str = "") -> None:
+def report(
+    benchmark: str, tables: dict[str, list[Row]], *, write: bool, library: str = "", accelerator: str = ""
+) -> None:
     """Print what was measured, on what, and with which version of a library; with ``write``, keep it as JSON."""
-    ran_on = environment(library)
+    ran_on = environment(library, accelerator)
     print(*(f"{key:>8}  {value}" for key, value in ran_on.items()), sep="\n")
     for title, rows in tables.items():
         _print_table(title, rows)
@@ -105,15 +107,15 @@ def _readable(ms: float, unit: str) -> str:
     return f"{ms * 1e3:,.2f} us" if ms < 0.1 else f"{ms:,.2f} ms"
 
 
-def environment(library: str = "") -> dict[str, Any]:
-    """Return what the figures depend on."""
+def environment(library: str = "", accelerator: str = "") -> dict[str, Any]:
+    """Return what the figures depend on; the CPU counts where no accelerator is named."""
     of_library = f"{library} {importlib.metadata.version(library)}, " if library else ""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index]
     threads = {name: os.environ[name] for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS") if name in os.environ}
     settings = " ".join(f"{name}={value}" for name, value in threads.items())
     return {
         "date": datetime.date.today().isoformat(),
-        "device": f"{_cpu_model()}, {_cores()} cores",
+        "device": accelerator or f"{_cpu_model()}, {_cores()} cores",
         "versions": f"scree {scree.__version__}, {of_library}NumPy {np.__version__}, {blas['name']} {blas['version']}, "
         f"Python {platform.python_version()}, {platform.system()}",
         "command": f"{settings} python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}".strip(),

@@ -70,3 +70,9 @@ ATTENTION = {
     "attention_2core_skewed": Attention(log_normal(16, mean=256, sigma=1.2), heads=8, head_dim=64),
     "attention_2core_full": Attention(log_normal(16, mean=256, sigma=0.6), heads=8, head_dim=64, causal=False),
 }
+
+ATTENTION_GPU = {
+    "attention_gpu": Attention(log_normal(64, mean=512, sigma=0.8), heads=32, head_dim=128, kv_heads=8),
+    "attention_gpu_equal": Attention((2048,) * 16, heads=32, head_dim=128, kv_heads=8),
+}
+"""In half precision, which the libraries draw for themselves: NumPy has no bfloat16."""

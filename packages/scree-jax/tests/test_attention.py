@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import scree
-from scree_jax.attention.tiles import TILE, block_range
+from scree_jax.attention import tiles
+from scree_jax.attention.tiles import block_range
+
+TILE = tiles.TILE["cpu"]
 
 
 def draw(lengths, heads=2, dim=8, seed=0):
@@ -42,9 +45,9 @@ def test_blocks_agree_with_one_matrix(lengths, options):
 def test_a_tile_visits_only_the_blocks_that_its_queries_see():
     k_lo = jnp.array([0, 0, 4, 4, 12, 12, 12, 12])
     k_hi = jnp.array([1, 2, 5, 6, 12, 12, 12, 12])
-    *_, first, stop = block_range(k_lo, k_hi, 4)
+    *_, first, stop = block_range(k_lo, k_hi, 64, 4)
     assert (first.tolist(), stop.tolist()) == ([0], [2])
-    *_, first, stop = block_range(jnp.full(3, 8), jnp.full(3, 8), 4)
+    *_, first, stop = block_range(jnp.full(3, 8), jnp.full(3, 8), 64, 4)
     assert stop[0] <= first[0]
 
 

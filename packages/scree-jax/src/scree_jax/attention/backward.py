@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from scree_jax.attention.options import Options
 from scree_jax.attention.scores import dot_last, exponentials, multiply, uncapped, visible_scores
 from scree_jax.attention.tiles import block_range, from_tiles, tile_size, to_tiles, visible
 from scree_jax.varying import varying_like, zeros_beside
@@ -24,9 +25,7 @@ def backward(
     out: jax.Array,
     top: jax.Array,
     sums: jax.Array,
-    *,
-    scale: float,
-    softcap: float | None,
+    options: Options,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the gradients of q, k and v from those of the output and of the log-sum-exp.
 
@@ -34,7 +33,7 @@ def backward(
     ----------
     d_out, d_lse : array of shape (total_q, heads, head_dim_v) and (total_q, heads)
         Cotangents; finite, like q, k and v.
-    q, k, v, k_lo, k_hi, scale, softcap
+    q, k, v, k_lo, k_hi, options
         As given to ``forward``.
     out, top, sums : array
         What it returned.
@@ -49,9 +48,9 @@ def backward(
     over more, it is ``d_out * out``, as in the paper, without a second pass.
     """
     heads, kv_heads = q.shape[1], k.shape[1]
-    block = tile_size(k.shape[0])
-    lo, hi, first, stop = block_range(k_lo, k_hi, block)
-    keys, values = to_tiles(k, kv_heads), to_tiles(v, kv_heads)
+    (_, scale, softcap, tile), block = options, tile_size(k.shape[0], options.tile)
+    lo, hi, first, stop = block_range(k_lo, k_hi, tile, block)
+    keys, values = to_tiles(k, kv_heads, tile), to_tiles(v, kv_heads, tile)
     per_query = jnp.stack([top, sums, dot_last(d_out, out), d_lse], axis=-1)
 
     def one_tile(grads: Any, tile: tuple[jax.Array, ...]) -> Any:
@@ -88,7 +87,7 @@ def backward(
 
     beside = q, k, v, k_lo, d_out
     zeros = (zeros_beside(x.shape, x.dtype, *beside) for x in (keys, values))
-    tiles = *(to_tiles(x, kv_heads) for x in (q, d_out, per_query)), lo, hi, first, stop
+    tiles = *(to_tiles(x, kv_heads, tile) for x in (q, d_out, per_query)), lo, hi, first, stop
     (dk, dv), dq = lax.scan(one_tile, tuple(zeros), tiles)
     total_q, total_k = q.shape[0], k.shape[0]
     return from_tiles(dq, total_q, heads), from_tiles(dk, total_k, kv_heads), from_tiles(dv, total_k, kv_heads)

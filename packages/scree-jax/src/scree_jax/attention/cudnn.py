@@ -16,7 +16,9 @@ from jax import lax
 
 from scree_jax.attention.blocked import blocked
 from scree_jax.attention.isolation import finite, marks, spoiled
+from scree_jax.attention.options import Options
 from scree_jax.attention.places import Places
+from scree_jax.attention.tiles import LARGE
 from scree_jax.precision import narrowed, widened
 
 OLDEST = (0, 11)
@@ -84,7 +86,8 @@ def _kernel(q: jax.Array, k: jax.Array, v: jax.Array, rows: Rows, *, causal: boo
 
 def _blocks(q: jax.Array, k: jax.Array, v: jax.Array, rows: Rows, *, scale: float) -> jax.Array:
     wide = (widened(x) for x in (q, k, v))
-    return narrowed(blocked(*wide, rows.places, rows.q_offsets.shape[0] - 1, scale, None)[0], q)
+    options = Options(rows.q_offsets.shape[0] - 1, scale, None, LARGE)
+    return narrowed(blocked(*wide, rows.places, options)[0], q)
 
 
 def _run(q: jax.Array, k: jax.Array, v: jax.Array, rows: Rows, causal: bool, scale: float) -> Any:

@@ -12,15 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from scree_jax.attention.isolation import by_group, finite
+from scree_jax.attention.options import Options
 from scree_jax.attention.places import Places
 from scree_jax.attention.scores import exponentials, multiply, visible_scores
 from scree_jax.linear import with_transpose
 from scree_jax.segments import add_by_number, spread
 
 
-def dense(
-    q: jax.Array, k: jax.Array, v: jax.Array, places: Places, batch: int, scale: float, softcap: float | None
-) -> tuple[jax.Array, jax.Array]:
+def dense(q: jax.Array, k: jax.Array, v: jax.Array, places: Places, options: Options) -> tuple[jax.Array, jax.Array]:
     """Return the output ``(total_q, heads, head_dim_v)`` and the lse ``(total_q, heads)``, in the dtype of q."""
     kv_heads, group = k.shape[1], q.shape[1] // k.shape[1]
     key = jnp.arange(k.shape[0], dtype=places.k_lo.dtype)
@@ -28,12 +27,12 @@ def dense(
 
     grouped = _sound(q).reshape(q.shape[0], kv_heads, group, q.shape[2]).transpose(1, 2, 0, 3)
     keys, values = (_sound(x).transpose(1, 0, 2) for x in (k, v))
-    _, visible = visible_scores(grouped, keys[:, None], seen, scale, softcap)
+    _, visible = visible_scores(grouped, keys[:, None], seen, options.scale, options.softcap)
     weights, lse = _softmax(visible, seen)
     out = multiply("hgqk,hkd->hgqd", weights, values).transpose(2, 0, 1, 3)
 
     pairs = (q, places.q_ids), (k, places.k_ids), (v, places.k_ids)
-    of_q, of_k, of_v = (_nothing(x, ids, batch, kv_heads) for x, ids in pairs)
+    of_q, of_k, of_v = (_nothing(x, ids, options.batch, kv_heads) for x, ids in pairs)
     spoil = spread(of_q + of_k + of_v, places.q_ids)[:, :, None]
     out, lse = _sound_back(out) + spoil[..., None], _sound_back(lse.transpose(2, 0, 1)) + spoil
     return out.reshape(*q.shape[:2], v.shape[2]), lse.reshape(q.shape[:2])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from scree_jax.attention.options import Options
 from scree_jax.attention.scores import exponentials, multiply, visible_scores
 from scree_jax.attention.tiles import block_range, from_tiles, tile_size, to_tiles, visible
 from scree_jax.varying import zeros_beside
@@ -17,9 +18,7 @@ def forward(
     v: jax.Array,
     k_lo: jax.Array,
     k_hi: jax.Array,
-    *,
-    scale: float,
-    softcap: float | None,
+    options: Options,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Attend from each query to the keys of its range.
 
@@ -43,9 +42,9 @@ def forward(
     loops over the blocks between its first and its last visible key.
     """
     heads, kv_heads, total = q.shape[1], k.shape[1], q.shape[0]
-    block = tile_size(k.shape[0])
-    lo, hi, first, stop = block_range(k_lo, k_hi, block)
-    keys, values = to_tiles(k, kv_heads), to_tiles(v, kv_heads)
+    (_, scale, softcap, tile), block = options, tile_size(k.shape[0], options.tile)
+    lo, hi, first, stop = block_range(k_lo, k_hi, tile, block)
+    keys, values = to_tiles(k, kv_heads, tile), to_tiles(v, kv_heads, tile)
 
     def one_tile(tile: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         q, lo, hi, first, stop = tile
@@ -66,6 +65,6 @@ def forward(
         top, sums, out = lax.fori_loop(first, stop, one_block, nothing)
         return top, sums, out / jnp.where(sums == 0, 1, sums)[..., None]
 
-    top, sums, out = lax.map(one_tile, (to_tiles(q, kv_heads), lo, hi, first, stop))
+    top, sums, out = lax.map(one_tile, (to_tiles(q, kv_heads, tile), lo, hi, first, stop))
     top, sums = (from_tiles(x[..., None], total, heads)[..., 0] for x in (top, sums))
     return from_tiles(out, total, heads), top, sums
