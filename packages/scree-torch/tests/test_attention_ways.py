@@ -76,5 +76,18 @@ def test_short_rows_go_together_with_others_of_their_length():
     lo, hi = plan.key_ranges(offsets, offsets, causal=True, window=(-1, -1))
     flash, rest = plan.flash_tiles(offsets, offsets, causal=True, work=64)
     assert [(tile.q.start, tile.q.stop) for tile in flash] == [(5, 305)]
-    tiles = plan.product_tiles(offsets, lo, hi, rest, work=64)
+    tiles, missed_queries, missed_keys = plan.product_tiles(offsets, offsets, lo, hi, rest, work=64)
     assert sorted(tile.q_lengths for tile in tiles) == [(2,), (4, 5, 5, 5)]
+    assert all(tile.first for tile in tiles)
+    assert not missed_queries.any()
+    assert missed_keys.tolist() == [False, False, False, False, True, False, False]
+
+
+def test_the_first_tile_of_a_row_has_all_of_its_keys():
+    offsets = np.array([0, 300])
+    for window, firsts in (((-1, -1), [(0, 300)]), ((5, -1), [])):
+        lo, hi = plan.key_ranges(offsets, offsets, causal=True, window=window)
+        tiles, _, missed_keys = plan.product_tiles(offsets, offsets, lo, hi, np.array([True]), work=2**20)
+        assert [(*tile.k_starts, *tile.k_lengths) for tile in tiles if tile.first] == firsts
+        assert [tile.first for tile in tiles] == sorted((tile.first for tile in tiles), reverse=True)
+        assert missed_keys.tolist() == [not firsts]

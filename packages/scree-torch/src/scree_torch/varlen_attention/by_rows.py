@@ -93,8 +93,9 @@ def backward(
             *upstream, *given, plan.hidden(tile), scale=options.scale, softcap=options.softcap, scratch=scratch
         )
         at.put(d_q, found[0])
-        keys_at.add(d_k, found[1])  # blocks of queries share keys
-        keys_at.add(d_v, found[2])
+        write = keys_at.put if tile.first else keys_at.add  # blocks of queries share keys
+        write(d_k, found[1])
+        write(d_v, found[2])
     return d_q.to(q.dtype), d_k.to(k.dtype), d_v.to(v.dtype)
 
 
@@ -118,24 +119,25 @@ class _Plan:
         self.products: list[Tile] = []
         if flash and options.plain and options.scale != 0 and q.shape[2] == v.shape[2]:
             self.flash, rest = flash_tiles(*bounds, causal=options.causal, work=work)
-        self.other_queries, self.other_keys = (_spans(offsets, rest) for offsets in bounds)
+        missed = rest, rest
         if (rest & (np.diff(bounds[0]) > 0) & (np.diff(bounds[1]) > 0)).any():
             self.lo, self.hi = key_ranges(*bounds, causal=options.causal, window=options.window)
-            self.products = product_tiles(bounds[0], self.lo, self.hi, rest, work=work)
+            self.products, *missed = product_tiles(*bounds, self.lo, self.hi, rest, work=work)
+        self.other_queries, self.other_keys = map(_spans, bounds, missed)
 
     def hidden(self, tile: Tile) -> list[Hidden]:
         """Return which keys of a tile its queries don't see: those before their ranges, and those behind."""
         # Queries of the padding see what the first of their stretch does; whatever comes of it is dropped.
         column = np.arange(max(tile.q_lengths))
         query = np.array(tile.q_starts)[:, None] + np.where(column < np.array(tile.q_lengths)[:, None], column, 0)
-        starts = np.array(tile.k_starts)[:, None]
-        lo, hi = (torch.from_numpy(ends[query] - starts).unsqueeze(-1) for ends in (self.lo, self.hi))
-        width, last, first = max(tile.k_lengths), int(lo.max()), int(hi.min())
+        starts, width = np.array(tile.k_starts)[:, None], max(tile.k_lengths)
+        lo, hi = (ends[query] - starts for ends in (self.lo, self.hi))
+        last, first = int(lo.max()), int(hi.min())
         found = []
         if last > 0:
-            found.append(Hidden(slice(0, last), torch.arange(last) < lo))
+            found.append(Hidden(slice(0, last), torch.from_numpy(np.arange(last) < lo[:, :, None])))
         if first < width:
-            found.append(Hidden(slice(first, width), torch.arange(first, width) >= hi))
+            found.append(Hidden(slice(first, width), torch.from_numpy(np.arange(first, width) >= hi[:, :, None])))
         return found
 
 

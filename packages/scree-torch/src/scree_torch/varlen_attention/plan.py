@@ -34,6 +34,8 @@ class Tile(NamedTuple):
     q_lengths: tuple[int, ...]
     k_starts: tuple[int, ...]
     k_lengths: tuple[int, ...]
+    first: bool
+    """Whether no tile before has any of these keys, and this one has all of their rows'."""
 
 
 class FlashTile(NamedTuple):
@@ -74,32 +76,51 @@ def flash_tiles(
 
 
 def product_tiles(
-    q_offsets: np.ndarray, k_lo: np.ndarray, k_hi: np.ndarray, rows: np.ndarray, *, work: int
-) -> list[Tile]:
+    q_offsets: np.ndarray,
+    k_offsets: np.ndarray,
+    k_lo: np.ndarray,
+    k_hi: np.ndarray,
+    rows: np.ndarray,
+    *,
+    work: int,
+) -> tuple[list[Tile], np.ndarray, np.ndarray]:
     """Cut rows into tiles of queries and the span of keys that they see.
 
     Parameters
     ----------
-    q_offsets : numpy.ndarray of shape (batch + 1,)
-        Boundaries of the queries' rows.
+    q_offsets, k_offsets : numpy.ndarray of shape (batch + 1,)
+        Row boundaries.
     k_lo, k_hi : numpy.ndarray of shape (total_q,)
         The keys that each query sees: ``reference.key_ranges``.
     rows : numpy.ndarray of bool, (batch,)
         Which rows.
     work : int
         Multiplications for a query and a key.
+
+    Returns
+    -------
+    tiles : list of Tile
+        What is added up over a row's keys is written by its first tile, where there is one that has them all.
+    missed_queries, missed_keys : numpy.ndarray of bool, (batch,)
+        Rows that have queries in no tile, or no first tile.
     """
-    found = []
+    firsts, others, missed_queries, missed_keys = [], [], rows.copy(), rows.copy()
     for row in np.flatnonzero(rows).tolist():
-        for start in range(q_offsets[row], q_offsets[row + 1], BLOCK):
+        keys, blind = (int(k_offsets[row]), int(k_offsets[row + 1])), 0
+        blocks = range(int(q_offsets[row]), int(q_offsets[row + 1]), BLOCK)
+        for start in reversed(blocks):  # the last queries are those who may see all keys
             stop = min(start + BLOCK, int(q_offsets[row + 1]))
             lo, hi = k_lo[start:stop], k_hi[start:stop]
             seen = np.flatnonzero(hi > lo)
+            blind += stop - start - seen.size
             if seen.size:
                 first, last = start + int(seen[0]), start + int(seen[-1]) + 1
                 span, end = int(lo[seen].min()), int(hi[seen].max())
-                found.append((first, last - first, span, end - span))
-    return _tiles(found, work)
+                covers = missed_keys[row] and (span, end) == keys
+                missed_keys[row] &= not covers
+                (firsts if covers else others).append((first, last - first, span, end - span))
+        missed_queries[row] = blind > 0
+    return [*_tiles(firsts, work, first=True), *_tiles(others, work, first=False)], missed_queries, missed_keys
 
 
 def key_ranges(
@@ -110,9 +131,9 @@ def key_ranges(
     return reference.key_ranges(np, q_offsets, k_offsets, row, causal=causal, window=window)
 
 
-def _tiles(stretches: list[tuple[int, int, int, int]], work: int) -> list[Tile]:
+def _tiles(stretches: list[tuple[int, int, int, int]], work: int, *, first: bool) -> list[Tile]:
     """Make a tile of each long stretch, and tiles of several short ones of about the same lengths."""
-    tiles = [Tile((q,), (lq,), (k,), (lk,)) for q, lq, k, lk in stretches if lq * lk * work >= SHORT]
+    tiles = [Tile((q,), (lq,), (k,), (lk,), first) for q, lq, k, lk in stretches if lq * lk * work >= SHORT]
     short = sorted((lk, lq, q, k) for q, lq, k, lk in stretches if lq * lk * work < SHORT)
     while short:
         done, widest, count = 0, 0, 0
@@ -123,6 +144,6 @@ def _tiles(stretches: list[tuple[int, int, int, int]], work: int) -> list[Tile]:
                 break
             count += 1
         k_lengths, q_lengths, q_starts, k_starts = zip(*short[:count], strict=True)
-        tiles.append(Tile(q_starts, q_lengths, k_starts, k_lengths))
+        tiles.append(Tile(q_starts, q_lengths, k_starts, k_lengths, first))
         short = short[count:]
     return tiles
