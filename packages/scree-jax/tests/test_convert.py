@@ -111,3 +111,12 @@ def test_aligned_memory_is_used_in_place(shape, dtype):
     assert (np.asarray(there) == 1).all()
     if own.size > 10:
         assert there.unsafe_buffer_pointer() == own.ctypes.data
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000, 100_003])
+def test_a_gather_in_several_threads_is_the_gather(count, monkeypatch):
+    monkeypatch.setattr(aligned, "SHARE", 2**18)
+    monkeypatch.setattr(aligned, "_cores", lambda: 3)
+    x = np.random.default_rng(0).standard_normal((500, 4)).astype(np.float32)
+    index = np.random.default_rng(1).integers(0, 500, count)
+    np.testing.assert_array_equal(aligned.take(x, index), x[index])

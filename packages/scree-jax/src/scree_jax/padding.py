@@ -101,7 +101,7 @@ def take(x: jax.Array, index: np.ndarray) -> jax.Array:
     and outside of traces by NumPy, which compiles nothing for a new number of elements.
     """
     if _on_cpu(x):
-        return jax.device_put(_taken(np.asarray(x), index), _device_of(x))
+        return jax.device_put(aligned.take(np.asarray(x), index), _device_of(x))
     count = index.shape[0]
     inverse = np.full(x.shape[0], count)
     inverse[index] = np.arange(count)
@@ -117,16 +117,11 @@ def take_cells(padded: jax.Array, mask: np.ndarray) -> jax.Array:
     """
     if _on_cpu(padded):
         cells = np.asarray(padded).reshape(mask.size, *padded.shape[2:])
-        return jax.device_put(_taken(cells, np.flatnonzero(mask)), _device_of(padded))
+        return jax.device_put(aligned.take(cells, np.flatnonzero(mask)), _device_of(padded))
     source = np.nonzero(mask)
     target = np.full(mask.shape, source[0].shape[0])
     target[mask] = np.arange(source[0].shape[0])
     return _take_once(padded, tuple(from_numpy(index, padded) for index in source), (from_numpy(target, padded),))
-
-
-def _taken(x: np.ndarray, index: np.ndarray) -> np.ndarray:
-    out = aligned.empty((len(index), *x.shape[1:]), x.dtype)
-    return np.take(x, index, axis=0, out=out, mode="clip")  # in any other mode it would fill a copy of out first
 
 
 @jax.jit

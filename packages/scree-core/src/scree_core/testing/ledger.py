@@ -63,7 +63,7 @@ def table(ledger: Ledger) -> list[str]:
 
 
 def _cell(entry: Entry | None) -> str:
-    if entry is None or not entry.ran:
+    if entry is None or not (entry.ran or entry.compiled):
         return "-"
     compiled = f"/{entry.compiled}" if entry.compiled else ""
     return f"{entry.ran}+{entry.gradients}{compiled} {entry.worst:4.0%}"
