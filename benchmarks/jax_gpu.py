@@ -60,7 +60,7 @@ def compare(workload: Attention, rounds: int) -> list[Row]:
         if not (error := np.abs(out - outs["scree, blocked"]).max()) <= 2**-6:
             raise SystemExit(f"{name} is off by {error:.1e}: no figures")
     ms, peer = medians(ways, rounds), "padded jax.nn, cuDNN"
-    ideal = round(sum(workload.lengths) / (len(workload.lengths) * max(workload.lengths)), 2)
+    ideal = round(sum(workload.lengths) / (len(workload.lengths) * max(workload.lengths)), 3)
     ratio = ms["scree"] / ms[peer]
     return [Row(name, ms[name], peer, ms[peer], at_most(ideal, ratio) if name == "scree" else "") for name in ways]
 
