@@ -47,9 +47,7 @@ def compare(library: str, workload: Attention, rounds: int) -> dict[str, list[Ro
 
 def goal(name: str, workload: Attention) -> float:
     """Return the ratio to reach: elements per slot against what pads, 1 against what doesn't."""
-    if not name.startswith("padded"):
-        return 1.0
-    return round(sum(workload.lengths) / (len(workload.lengths) * max(workload.lengths)), 3)
+    return workload.filled if name.startswith("padded") else 1.0
 
 
 def check(candidates: dict[str, Candidate], workload: Attention) -> None:

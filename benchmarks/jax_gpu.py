@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from competitors.jax_attention import cells
 from harness import Row, arguments, at_most, medians, report
 from workloads import ATTENTION_GPU, Attention
 
@@ -24,10 +25,7 @@ def candidates(workload: Attention) -> dict[str, Callable[[], jax.Array]]:
     """Return each way from packed to packed, jitted."""
     q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in workload.qkv())
     rows = scree.from_lengths(q, workload.lengths)
-    lengths, total = np.array(workload.lengths), sum(workload.lengths)
-    real = np.arange(lengths.max()) < lengths[:, None]
-    source = jnp.asarray(np.where(real, (np.cumsum(lengths) - lengths)[:, None] + np.arange(lengths.max()), total))
-    back = jnp.asarray(np.flatnonzero(real))
+    source, back = (jnp.asarray(x) for x in cells(workload.lengths)[:2])
 
     def by(backend: str | None) -> Callable[[], jax.Array]:
         @jax.jit
@@ -60,9 +58,10 @@ def compare(workload: Attention, rounds: int) -> list[Row]:
         if not (error := np.abs(out - outs["scree, blocked"]).max()) <= 2**-6:
             raise SystemExit(f"{name} is off by {error:.1e}: no figures")
     ms, peer = medians(ways, rounds), "padded jax.nn, cuDNN"
-    ideal = round(sum(workload.lengths) / (len(workload.lengths) * max(workload.lengths)), 3)
     ratio = ms["scree"] / ms[peer]
-    return [Row(name, ms[name], peer, ms[peer], at_most(ideal, ratio) if name == "scree" else "") for name in ways]
+    return [
+        Row(name, ms[name], peer, ms[peer], at_most(workload.filled, ratio) if name == "scree" else "") for name in ways
+    ]
 
 
 if __name__ == "__main__":

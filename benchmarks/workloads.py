@@ -39,6 +39,11 @@ class Attention:
         heads = f"{self.heads}" if self.kv_heads is None else f"{self.heads}/{self.kv_heads}"
         return f"{_shape(self.lengths)}, {heads} heads x {self.head_dim}, {self.dtype}, {kind}"
 
+    @property
+    def filled(self) -> float:
+        """The elements per slot of the padded batch, to three digits."""
+        return round(sum(self.lengths) / (len(self.lengths) * max(self.lengths)), 3)
+
     def qkv(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw q ``(total, heads, head_dim)``, and k and v ``(total, kv_heads, head_dim)``."""
         total, kv_heads = sum(self.lengths), self.kv_heads or self.heads

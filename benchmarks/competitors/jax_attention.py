@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -41,11 +41,7 @@ def with_scree(workload: Attention, *arrays: np.ndarray) -> Candidate:
 
 def padded(workload: Attention, *arrays: np.ndarray) -> Candidate:
     """Pad to the longest row and drop the padding, one gather each; causal attention never sees the padding."""
-    lengths = np.array(workload.lengths)
-    real = np.arange(lengths.max()) < lengths[:, None]
-    starts = np.cumsum(lengths) - lengths
-    source = np.where(real, starts[:, None] + np.arange(lengths.max()), lengths.sum())
-    back = np.flatnonzero(real)
+    source, back, real = cells(workload.lengths)
 
     def attend(q: jax.Array, k: jax.Array, v: jax.Array, source: jax.Array, back: jax.Array, real: Any) -> jax.Array:
         rectangles = (x.at[source].get(mode="fill", fill_value=0) for x in (q, k, v))
@@ -54,6 +50,15 @@ def padded(workload: Attention, *arrays: np.ndarray) -> Candidate:
         return out.reshape(-1, *out.shape[2:])[back]
 
     return candidate(workload, attend, arrays, [source, back, real])
+
+
+def cells(lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which element each cell of a rectangle holds, the total for none; the cells that hold one; and a mask."""
+    length = np.array(lengths)
+    real = np.arange(length.max()) < length[:, None]
+    starts = np.cumsum(length) - length
+    source = np.where(real, starts[:, None] + np.arange(length.max()), length.sum())
+    return source, np.flatnonzero(real), real
 
 
 def dense(workload: Attention, *arrays: np.ndarray) -> Candidate:
