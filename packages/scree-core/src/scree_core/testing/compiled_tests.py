@@ -30,7 +30,7 @@ class CompiledTests(Gradients):
             if case.integer or case.op in EXACT:
                 check_equal(numbers, as_numbers(plain), what)
             else:
-                entry.worst = max(entry.worst, check(numbers, as_numbers(plain), as_numbers(want), dtype, what))
+                entry.used(check(numbers, as_numbers(plain), as_numbers(want), dtype, what))
 
     def test_compiled_gradients_are_within_budget(self, case: Case, dtype: str, device: str, place: Any) -> None:
         """The gradient of each case inside a compiled function."""
@@ -38,8 +38,7 @@ class CompiledTests(Gradients):
         got, truth, naive = self.gradients(case, drawn, place, through=lambda a: self._compiled(case, a))
         entry = self.entry(case.op)
         for i, (g, want, plain) in enumerate(zip(got, truth, naive, strict=True)):
-            share = check(g, plain, want, dtype, f"{case.id} compiled, gradient {i}")
-            entry.worst = max(entry.worst, share)
+            entry.used(check(g, plain, want, dtype, f"{case.id} compiled, gradient {i}"))
 
     def _compiled(self, case: Case, arguments: dict[str, Any]) -> tuple[Any, ...]:
         if case.op != "from_padded":

@@ -18,12 +18,16 @@ class Entry:
     skipped: dict[str, int] = field(default_factory=dict)
     """Reasons of ``why_not``, with how often."""
 
+    def used(self, share: float) -> None:
+        """Note the share of the error budget that a result used."""
+        self.worst = max(self.worst, share)
+
     def add(self, other: Entry) -> None:
         """Take in what another process has seen of the same op."""
         self.ran += other.ran
         self.gradients += other.gradients
         self.compiled += other.compiled
-        self.worst = max(self.worst, other.worst)
+        self.used(other.worst)
         for reason, times in other.skipped.items():
             self.skipped[reason] = self.skipped.get(reason, 0) + times
 

@@ -45,7 +45,7 @@ class OpTests(Gradients):
                 check_equal(self.numbers(got), as_numbers(plain), what)
             else:
                 share = check(self.numbers(got), as_numbers(plain), as_numbers(want), dtype, what)
-                self.entry(case.op).worst = max(self.entry(case.op).worst, share)
+                self.entry(case.op).used(share)
         self._check_dtype(case, dtype, arguments, result)
         check_layout(case.op, arguments, result)
         for leaf, copy in zip(self._arrays(arguments), before, strict=True):
@@ -70,7 +70,7 @@ class OpTests(Gradients):
         self.entry(case.op).gradients += 1
         for i, (g, want, plain) in enumerate(zip(got, truth, naive, strict=True)):
             share = check(g, plain, want, dtype, f"{case.id} gradient {i}")
-            self.entry(case.op).worst = max(self.entry(case.op).worst, share)
+            self.entry(case.op).used(share)
 
     def test_poisoned_rows_leak_into_no_gradient(self, case: Case, dtype: str, device: str, place: Any) -> None:
         """NaN in every row but one, and in their cotangents, changes nothing in that row's gradients."""
