@@ -14,11 +14,11 @@ import math
 import numpy as np
 import torch
 
-from scree_torch.varlen_attention import flash_cpu, tiles
+from scree_torch.varlen_attention import flash_cpu
 from scree_torch.varlen_attention.options import Options, wide_dtype
 from scree_torch.varlen_attention.places import Place
 from scree_torch.varlen_attention.plan import FlashTile, Tile, flash_tiles, key_ranges, product_tiles
-from scree_torch.varlen_attention.tiles import Hidden, Scratch
+from scree_torch.varlen_attention.tiles import Hidden, Products
 
 
 def forward(
@@ -50,11 +50,11 @@ def forward(
         if wide != q.dtype:
             given = tuple(x.to(wide) for x in given)
         out[row.q], lse[row.q] = flash_cpu.attend(*given, triangle=row.triangle, scale=options.scale)
-    scratch = Scratch()
+    products = Products(options.scale, options.softcap)
     for tile in plan.products:
         at, keys_at = Place(tile.q_starts, tile.q_lengths), Place(tile.k_starts, tile.k_lengths)
         given = at.take(q, wide), keys_at.take(k, wide), keys_at.take(v, wide)
-        found = tiles.attend(*given, plan.hidden(tile), scale=options.scale, softcap=options.softcap, scratch=scratch)
+        found = products.attend(*given, plan.hidden(tile))
         at.put(out, found[0])
         at.put(lse, found[1])
     return out, lse
@@ -84,14 +84,12 @@ def backward(
         if wide != q.dtype:
             given = tuple(x.to(wide) for x in given)
         d_q[row.q], d_k[row.k], d_v[row.k] = flash_cpu.attend_vjp(*given, triangle=row.triangle, scale=options.scale)
-    scratch = Scratch()
+    products = Products(options.scale, options.softcap)
     for tile in plan.products:
         at, keys_at = Place(tile.q_starts, tile.q_lengths), Place(tile.k_starts, tile.k_lengths)
         upstream = at.take(d_out, wide), None if d_lse is None else at.take(d_lse, wide)
         given = at.take(q, wide), keys_at.take(k, wide), keys_at.take(v, wide)
-        found = tiles.attend_vjp(
-            *upstream, *given, plan.hidden(tile), scale=options.scale, softcap=options.softcap, scratch=scratch
-        )
+        found = products.attend_vjp(*upstream, *given, plan.hidden(tile))
         at.put(d_q, found[0])
         write = keys_at.put if tile.first else keys_at.add  # blocks of queries share keys
         write(d_k, found[1])

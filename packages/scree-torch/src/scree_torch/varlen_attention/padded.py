@@ -1,7 +1,7 @@
 """Attention on rectangles, for what has no kernel on a device: float32, softcaps, and devices other than CUDA.
 
 Rows are padded on the left to the longest, so that their ends lie in one column and a block of queries sees
-the same columns in every row; the blocks are ``tiles.attend``. Work and memory are those of padded batches but for
+the same columns in every row; the blocks are ``tiles.Products``. Work and memory are those of padded batches but for
 the scores, of which there are ``batch * heads * 128 * longest`` at a time, and the blocks that causality or a
 window hides, which are left out. No offset is read on the host. Not measured on MPS.
 """
@@ -15,9 +15,8 @@ import torch
 
 from scree_torch import rectangles
 from scree_torch.segments import positions, segment_ids
-from scree_torch.varlen_attention import tiles
 from scree_torch.varlen_attention.options import Options, wide_dtype
-from scree_torch.varlen_attention.tiles import Hidden, Scratch
+from scree_torch.varlen_attention.tiles import Hidden, Products
 
 BLOCK = 128
 """Queries at a time."""
@@ -52,18 +51,10 @@ def forward(
     q, k, v = queries_in.spread(q.to(wide)), keys_in.spread(k.to(wide)), keys_in.spread(v.to(wide))
     out = q.new_zeros((*q.shape[:3], v.shape[3]))
     lse = q.new_full(q.shape[:3], -math.inf)
-    scratch = Scratch()
+    products = Products(options.scale, options.softcap)
     for queries, keys in _blocks(max_q, max_k, options):
         hidden, blind = _hidden(queries, keys, max_k - max_q, keys_in.padding, options)
-        found, sums = tiles.attend(
-            q[:, queries],
-            k[:, keys],
-            v[:, keys],
-            [hidden],
-            scale=options.scale,
-            softcap=options.softcap,
-            scratch=scratch,
-        )
+        found, sums = products.attend(q[:, queries], k[:, keys], v[:, keys], [hidden])
         out[:, queries] = found.masked_fill(blind[..., None, None], 0)
         lse[:, queries] = sums.masked_fill(blind[..., None], -math.inf)
     return queries_in.collect(out).to(dtype), queries_in.collect(lse)
@@ -89,19 +80,16 @@ def backward(
     k, v = keys_in.spread(k.to(wide)), keys_in.spread(v.to(wide))
     d_lse = None if d_lse is None else queries_in.spread(d_lse.to(wide))
     d_q, d_k, d_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    scratch = Scratch()
+    products = Products(options.scale, options.softcap)
     for queries, keys in _blocks(max_q, max_k, options):
         hidden, blind = _hidden(queries, keys, max_k - max_q, keys_in.padding, options)
-        found = tiles.attend_vjp(
+        found = products.attend_vjp(
             d_out[:, queries].masked_fill(blind[..., None, None], 0),
             None if d_lse is None else d_lse[:, queries].masked_fill(blind[..., None], 0),
             q[:, queries],
             k[:, keys],
             v[:, keys],
             [hidden],
-            scale=options.scale,
-            softcap=options.softcap,
-            scratch=scratch,
         )
         d_q[:, queries] = found[0]
         d_k[:, keys] += found[1]

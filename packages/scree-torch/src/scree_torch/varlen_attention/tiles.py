@@ -16,20 +16,6 @@ from typing import NamedTuple
 import torch
 
 
-class Scratch:
-    """Memory for one tile at a time."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, torch.Tensor] = {}
-
-    def empty(self, name: str, like: torch.Tensor, *shape: int) -> torch.Tensor:
-        """Return what was held under a name as a tensor of some shape, of the dtype and device of another."""
-        size, held = math.prod(shape), self._held.get(name)
-        if held is None or held.shape[0] < size:
-            held = self._held[name] = like.new_empty(size)
-        return held[:size].view(shape)
-
-
 class Hidden(NamedTuple):
     """Keys that some queries don't see: a stretch of columns, and where in it."""
 
@@ -38,94 +24,120 @@ class Hidden(NamedTuple):
     """Bool, broadcastable to ``(n, lq, columns)``."""
 
 
-def attend(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    hidden: Sequence[Hidden],
-    *,
-    scale: float,
-    softcap: float | None,
-    scratch: Scratch,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output and the log-sum-exp of a tile.
+class Products:
+    """Attention of tiles, one at a time: each overwrites the memory of the one before.
 
     Parameters
     ----------
-    q : torch.Tensor of shape (n, lq, heads, head_dim)
-    k : torch.Tensor of shape (n, lk, kv_heads, head_dim)
-    v : torch.Tensor of shape (n, lk, kv_heads, head_dim_v)
-    hidden : sequence of Hidden
-        Which keys a query doesn't see. It must see one: a softmax over nothing is NaN.
     scale : float
         Factor of the scores.
     softcap : float or None
         Bound that the scores are squashed under.
-    scratch : Scratch
-        Where scores and weights are written.
-
-    Returns
-    -------
-    out : torch.Tensor of shape (n, lq, heads, head_dim_v)
-    lse : torch.Tensor of shape (n, lq, heads)
     """
-    shape, kv_heads = q.shape, k.shape[2]
-    scores = _scores(_fold(q, kv_heads), _fold(k, kv_heads), scale, softcap, scratch)
-    weights = _softmax(scores, hidden, shape, kv_heads, scratch)
-    # The largest weight is 1 / sum(exp(scores - top)): the sum without exponentiating again.
-    lse = scores.amax(-1, keepdim=True) - weights.amax(-1, keepdim=True).log_()
-    out = torch.bmm(weights, _fold(v, kv_heads))
-    return _unfold(out, shape, kv_heads), _unfold(lse, shape, kv_heads)[..., 0]
 
+    def __init__(self, scale: float, softcap: float | None) -> None:
+        self.scale, self.softcap = scale, softcap
+        self._held: dict[str, torch.Tensor] = {}
 
-def attend_vjp(
-    d_out: torch.Tensor,
-    d_lse: torch.Tensor | None,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    hidden: Sequence[Hidden],
-    *,
-    scale: float,
-    softcap: float | None,
-    scratch: Scratch,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the gradients of ``attend`` with respect to q, k and v; the weights are computed again.
+    def attend(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        hidden: Sequence[Hidden],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the output and the log-sum-exp of a tile.
 
-    Parameters
-    ----------
-    d_out : torch.Tensor of shape (n, lq, heads, head_dim_v)
-    d_lse : torch.Tensor of shape (n, lq, heads), or None
-    q, k, v, hidden, scale, softcap, scratch
-        As given to ``attend``.
+        Parameters
+        ----------
+        q : torch.Tensor of shape (n, lq, heads, head_dim)
+        k : torch.Tensor of shape (n, lk, kv_heads, head_dim)
+        v : torch.Tensor of shape (n, lk, kv_heads, head_dim_v)
+        hidden : sequence of Hidden
+            Which keys a query doesn't see. It must see one: a softmax over nothing is NaN.
 
-    Notes
-    -----
-    Dao 2023 (FlashAttention-2), section 2.3.1, with the term of the lse: with ``dP = dO V^T``,
-    ``dS = P * (dP - rowsum(P * dP) + dlse)``; a softcap multiplies it by ``1 - (S / softcap)^2``.
-    """
-    kv_heads = k.shape[2]
-    q_shape, k_shape, v_shape = q.shape, k.shape, v.shape
-    q, k, v, d_out = (_fold(x, kv_heads) for x in (q, k, v, d_out))
-    scores = _scores(q, k, scale, softcap, scratch)
-    slope = None
-    if softcap is not None:
-        slope = torch.div(scores, softcap, out=scratch.empty("slope", scores, *scores.shape))
-        slope.square_().neg_().add_(1)
-    weights = _softmax(scores, hidden, q_shape, kv_heads, scratch)
-    group = q_shape[2] // kv_heads
-    d_v = _over_queries(weights, d_out, group)
-    d_weights = torch.bmm(d_out, v.transpose(1, 2), out=scores)
-    # Not PyTorch's own softmax backward: it rounds off three times as much.
-    products = torch.mul(weights, d_weights, out=scratch.empty("products", scores, *scores.shape))
-    mean = products.sum(-1, keepdim=True)
-    if d_lse is not None:
-        mean -= _fold(d_lse.unsqueeze(-1), kv_heads)
-    d_scores = d_weights.sub_(mean).mul_(weights)
-    if slope is not None:
-        d_scores.mul_(slope)
-    d_q, d_k = _product(d_scores, k, scale), _over_queries(d_scores, q, group, scale)
-    return _unfold(d_q, q_shape, kv_heads), _unfold(d_k, k_shape, kv_heads), _unfold(d_v, v_shape, kv_heads)
+        Returns
+        -------
+        out : torch.Tensor of shape (n, lq, heads, head_dim_v)
+        lse : torch.Tensor of shape (n, lq, heads)
+        """
+        shape, kv_heads = q.shape, k.shape[2]
+        scores = self._scores(_fold(q, kv_heads), _fold(k, kv_heads))
+        weights = self._softmax(scores, hidden, shape, kv_heads)
+        # The largest weight is 1 / sum(exp(scores - top)): the sum without exponentiating again.
+        lse = scores.amax(-1, keepdim=True) - weights.amax(-1, keepdim=True).log_()
+        out = torch.bmm(weights, _fold(v, kv_heads))
+        return _unfold(out, shape, kv_heads), _unfold(lse, shape, kv_heads)[..., 0]
+
+    def attend_vjp(
+        self,
+        d_out: torch.Tensor,
+        d_lse: torch.Tensor | None,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        hidden: Sequence[Hidden],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the gradients of ``attend`` with respect to q, k and v; the weights are computed again.
+
+        Parameters
+        ----------
+        d_out : torch.Tensor of shape (n, lq, heads, head_dim_v)
+        d_lse : torch.Tensor of shape (n, lq, heads), or None
+        q, k, v, hidden
+            As given to ``attend``.
+
+        Notes
+        -----
+        Dao 2023 (FlashAttention-2), section 2.3.1, with the term of the lse: with ``dP = dO V^T``,
+        ``dS = P * (dP - rowsum(P * dP) + dlse)``; a softcap multiplies it by ``1 - (S / softcap)^2``.
+        """
+        kv_heads = k.shape[2]
+        q_shape, k_shape, v_shape = q.shape, k.shape, v.shape
+        q, k, v, d_out = (_fold(x, kv_heads) for x in (q, k, v, d_out))
+        scores = self._scores(q, k)
+        slope = None
+        if self.softcap is not None:
+            slope = torch.div(scores, self.softcap, out=self._empty("slope", scores, *scores.shape))
+            slope.square_().neg_().add_(1)
+        weights = self._softmax(scores, hidden, q_shape, kv_heads)
+        group = q_shape[2] // kv_heads
+        d_v = _over_queries(weights, d_out, group)
+        d_weights = torch.bmm(d_out, v.transpose(1, 2), out=scores)
+        # Not PyTorch's own softmax backward: it rounds off three times as much.
+        products = torch.mul(weights, d_weights, out=self._empty("products", scores, *scores.shape))
+        mean = products.sum(-1, keepdim=True)
+        if d_lse is not None:
+            mean -= _fold(d_lse.unsqueeze(-1), kv_heads)
+        d_scores = d_weights.sub_(mean).mul_(weights)
+        if slope is not None:
+            d_scores.mul_(slope)
+        d_q, d_k = _product(d_scores, k, self.scale), _over_queries(d_scores, q, group, self.scale)
+        return _unfold(d_q, q_shape, kv_heads), _unfold(d_k, k_shape, kv_heads), _unfold(d_v, v_shape, kv_heads)
+
+    def _scores(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        scores = self._empty("scores", q, q.shape[0], q.shape[1], k.shape[1])
+        _product(q, k.transpose(1, 2), self.scale, scores)
+        if self.softcap is None:
+            return scores
+        return scores.div_(self.softcap).tanh_().mul_(self.softcap)
+
+    def _softmax(
+        self, scores: torch.Tensor, hidden: Sequence[Hidden], shape: torch.Size, kv_heads: int
+    ) -> torch.Tensor:
+        """Return the weights, after hiding keys in the scores themselves; ``shape`` is that of the queries."""
+        n, length, heads = shape[:3]
+        split = scores.view(n, kv_heads, heads // kv_heads, length, scores.shape[-1])
+        for columns, mask in hidden:
+            split[..., columns].masked_fill_(mask[:, None, None], -math.inf)
+        return torch.softmax(scores, -1, out=self._empty("weights", scores, *scores.shape))
+
+    def _empty(self, name: str, like: torch.Tensor, *shape: int) -> torch.Tensor:
+        """Return what is held under a name as a tensor of some shape, of the dtype and device of another."""
+        size, held = math.prod(shape), self._held.get(name)
+        if held is None or held.shape[0] < size:
+            held = self._held[name] = like.new_empty(size)
+        return held[:size].view(shape)
 
 
 def _over_queries(weights: torch.Tensor, x: torch.Tensor, group: int, scale: float = 1.0) -> torch.Tensor:
@@ -138,25 +150,6 @@ def _over_queries(weights: torch.Tensor, x: torch.Tensor, group: int, scale: flo
 def _product(a: torch.Tensor, b: torch.Tensor, scale: float, out: torch.Tensor | None = None) -> torch.Tensor:
     """Return ``scale * a b``."""
     return torch.baddbmm(a.new_zeros(1, 1, 1), a, b, beta=0, alpha=scale, out=out)
-
-
-def _scores(q: torch.Tensor, k: torch.Tensor, scale: float, softcap: float | None, scratch: Scratch) -> torch.Tensor:
-    scores = scratch.empty("scores", q, q.shape[0], q.shape[1], k.shape[1])
-    _product(q, k.transpose(1, 2), scale, scores)
-    if softcap is None:
-        return scores
-    return scores.div_(softcap).tanh_().mul_(softcap)
-
-
-def _softmax(
-    scores: torch.Tensor, hidden: Sequence[Hidden], shape: torch.Size, kv_heads: int, scratch: Scratch
-) -> torch.Tensor:
-    """Return the weights, after hiding keys in the scores themselves; ``shape`` is that of the queries."""
-    n, length, heads = shape[:3]
-    split = scores.view(n, kv_heads, heads // kv_heads, length, scores.shape[-1])
-    for columns, mask in hidden:
-        split[..., columns].masked_fill_(mask[:, None, None], -math.inf)
-    return torch.softmax(scores, -1, out=scratch.empty("weights", scores, *scores.shape))
 
 
 def _fold(x: torch.Tensor, kv_heads: int) -> torch.Tensor:
