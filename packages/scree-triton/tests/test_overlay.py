@@ -1,6 +1,7 @@
 """The overlay: when it is asked, and what it answers."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -17,13 +18,13 @@ overlay = TritonOverlay()
 ON_CPU = torch.zeros(3, 2, 4)
 
 
-def on_cuda():
+def on_cuda(dtype=torch.float32, head_dim=4):
     """Return a tensor that says it is on a CUDA device, which isn't needed to ask about it."""
 
     class Claims(torch.Tensor):
         device = SimpleNamespace(type="cuda")
 
-    return torch.zeros(3).as_subclass(Claims)
+    return torch.zeros(3, 2, head_dim, dtype=dtype).as_subclass(Claims)
 
 
 def test_import_of_the_package_imports_neither_torch_nor_triton():
@@ -39,45 +40,73 @@ def test_importing_the_overlay_does_not_import_triton():
 def test_platform_comes_first(monkeypatch):
     monkeypatch.setattr(module.sys, "platform", "darwin")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert overlay.why_not("varlen_attention", ON_CPU) == "Triton needs Linux, this is darwin"
+    assert module.why_missing() == "Triton needs Linux, this is darwin"
 
 
 def test_missing_triton_comes_second(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(module.sys, "platform", "linux")
-    assert overlay.why_not("varlen_attention", ON_CPU) == "Triton is not installed: pip install triton"
+    assert module.why_missing() == "Triton is not installed: pip install triton"
 
 
 @pytest.fixture
-def _with_triton(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(module.sys, "platform", "linux")
+def _compiled(monkeypatch):
+    """As where Triton is installed and nothing is interpreted."""
+    monkeypatch.setattr(module, "_missing", None)
+    monkeypatch.setattr(module, "INTERPRETED", False)
+    monkeypatch.setattr(TritonOverlay, "named_only", False)
 
 
-@pytest.mark.usefixtures("_with_triton")
-def test_the_device_comes_third():
-    assert overlay.why_not("varlen_attention", ON_CPU, sinks=None) == "values are on cpu, need cuda"
-    assert overlay.why_not("pack", [on_cuda(), ON_CPU]) == "values are on cpu, need cuda"
-    assert overlay.why_not("varlen_rmsnorm", on_cuda(), torch.ones(2, device="meta"), eps=1e-6) == (
-        "values are on meta, need cuda"
-    )
+def test_what_is_missing_comes_before_the_device(monkeypatch):
+    monkeypatch.setattr(module, "_missing", "no luck")
+    assert overlay.why_not("varlen_attention", ON_CPU, ON_CPU, ON_CPU) == "no luck"
 
 
-@pytest.mark.usefixtures("_with_triton")
-def test_the_missing_kernel_comes_last():
+@pytest.mark.usefixtures("_compiled")
+def test_the_device_comes_third(monkeypatch):
+    assert overlay.why_not("varlen_attention", ON_CPU, ON_CPU, ON_CPU) == "values are on cpu, need cuda"
+    assert overlay.why_not("pack", [ON_CPU]) == "values are on cpu, need cuda"
+    monkeypatch.setattr(module, "_capability", lambda device: (7, 5))
+    reason = "the GPU's compute capability is 7.5, need 8.0"
+    assert overlay.why_not("varlen_attention", *(on_cuda(),) * 3) == reason
+
+
+@pytest.fixture
+def _on_a_gpu(monkeypatch, _compiled):
+    monkeypatch.setattr(module, "_capability", lambda device: (9, 0))
+
+
+@pytest.mark.usefixtures("_on_a_gpu")
+def test_missing_kernels_come_next():
     for op in OPS:
-        assert overlay.why_not(op, on_cuda()) == f"scree-triton has no kernel for {op} yet"
+        if not hasattr(overlay, op):
+            assert overlay.why_not(op, on_cuda()) == f"scree-triton has no kernel for {op}"
 
 
-def test_version_is_a_word_without_triton(monkeypatch):
-    def missing(name):
-        raise importlib.metadata.PackageNotFoundError(name)
+@pytest.mark.usefixtures("_on_a_gpu")
+def test_what_attention_does_not_take_comes_last():
+    half, wide = on_cuda(torch.float16), on_cuda(torch.float16, head_dim=264)
+    assert overlay.why_not("varlen_attention", half, half, half) is None
+    assert overlay.why_not("varlen_attention", wide, wide, half) == "head_dim must be at most 256, not 264"
+    assert overlay.why_not("varlen_attention", half, half, wide) == "head_dim must be at most 256, not 264"
+    double = on_cuda(torch.float64)
+    reason = overlay.why_not("varlen_attention", double, double, double)
+    assert reason == "it computes float16, bfloat16 and float32, not float64"
 
-    monkeypatch.setattr(module.importlib.metadata, "version", missing)
-    assert overlay.version() == "not installed"
+
+@pytest.mark.usefixtures("_on_a_gpu")
+def test_transforms_are_left_to_torch():
+    half, reasons = on_cuda(torch.float16), []
+
+    def ask(x):
+        reasons.append(overlay.why_not("varlen_attention", half, half, half))
+        return x.sum()
+
+    torch.func.grad(ask)(torch.zeros(3))
+    assert reasons == ["kernels run outside the transforms of torch.func"]
 
 
-@pytest.mark.usefixtures("_with_triton")
+@pytest.mark.usefixtures("_compiled")
 def test_torch_runs_what_the_overlay_leaves_and_explain_says_why():
     q = scree.from_lengths(ON_CPU, [1, 2])
     assert str(scree.explain("varlen_attention", q, q, q)).splitlines() == [
@@ -87,10 +116,30 @@ def test_torch_runs_what_the_overlay_leaves_and_explain_says_why():
     ]
 
 
-@pytest.mark.usefixtures("_with_triton")
+@pytest.mark.usefixtures("_compiled")
 def test_asking_for_it_by_name_fails_with_the_reason():
     q = scree.from_lengths(ON_CPU, [1, 2])
     with pytest.raises(
         scree.UnsupportedError, match="'triton' can't run varlen_attention: values are on cpu, need cuda"
     ):
         scree.varlen_attention(q, q, q, backend="triton")
+
+
+def test_the_interpreter_runs_what_names_it():
+    """On any device, but for nobody who didn't ask: it is slow."""
+    code = """
+import torch, scree
+q = scree.from_lengths(torch.zeros(3, 2, 4), [1, 2])
+assert scree.explain("varlen_attention", q, q, q).chosen == "torch"
+assert scree.explain("varlen_attention", q, q, q, backend="triton").chosen == "torch.triton"
+assert scree.varlen_attention(q, q, q, backend="triton").values.shape == (3, 2, 4)
+"""
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"TRITON_INTERPRET": "1"}, check=True)
+
+
+def test_version_is_a_word_without_triton(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(module.importlib.metadata, "version", missing)
+    assert overlay.version() == "not installed"

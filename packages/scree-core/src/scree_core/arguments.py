@@ -30,9 +30,17 @@ def check_array(arr: object, name: str) -> None:
 
 def check_floating(arr: Array[Any], op: str, name: str) -> None:
     """Check that the values are real floating-point numbers."""
+    key = type(arr.values), arr.values.dtype  # dtypes of some libraries refuse to be compared with those of others
+    if key in _floating:
+        return
     dtype = arr.backend.dtype_name(arr.values)
     if dtype not in FLOAT_DTYPES:
         raise ShapeError(f'{op} needs floating-point {name}, got {dtype}; use {name}.astype("float32")')
+    _floating.add(key)
+
+
+_floating: set[Any] = set()
+"""Array types and dtypes that have been found to be floating-point; the names of dtypes take long to make."""
 
 
 def front(arr: Array[Any]) -> Any:
@@ -41,17 +49,18 @@ def front(arr: Array[Any]) -> Any:
     A view, as far as the library has views; a tail costs one pass over the values.
     """
     values = arr.values if arr.ragged_dim == 0 else arr.backend.xp.moveaxis(arr.values, arr.ragged_dim, 0)
-    return without_tail(arr.backend, values, arr.layout)
+    return without_tail(arr.backend, values, arr.layout) if arr.layout.tail else values
 
 
 def layout_of(arr: Array[Any]) -> Layout[Any]:
     """Return the layout as ops take it."""
-    return seen(arr.backend, arr.layout)
+    return seen(arr.backend, arr.layout) if arr.layout.tail else arr.layout
 
 
 def restore(arr: Array[Any], values: Any) -> Array[Any]:
     """Return an Array on the layout of ``arr`` from an op's result, which has the ragged axis first."""
-    values = with_tail(arr.backend, values, arr.layout, arr.total_length)
+    if arr.layout.tail:
+        values = with_tail(arr.backend, values, arr.layout, arr.total_length)
     back = values if arr.ragged_dim == 0 else arr.backend.xp.moveaxis(values, 0, arr.ragged_dim)
     return Array.trusted(back, arr.layout, arr.ragged_dim)
 

@@ -133,11 +133,9 @@ class Layout(Generic[ArrayT]):
         self._fill(offsets, total, max_length, min_length, host, None, tail)
         return self
 
-    def with_total(self, total: int) -> Layout[ArrayT]:
-        """Return a layout of the same offsets and hints that knows how many elements there are."""
-        self_ = object.__new__(type(self))
-        self_._fill(self.offsets, total, self._max_length, self._min_length, self.host, self._longest, self.tail)
-        return self_
+    def learn_total(self, total: int) -> None:
+        """Note how many elements there are, in a layout that is new and nobody else's yet."""
+        object.__setattr__(self, "total", total)
 
     def without_tail(self, host: np.ndarray) -> Layout[ArrayT]:
         """Return a layout of the same rows that ends with the last, given the offsets' values in host memory."""
@@ -230,9 +228,16 @@ def check_structure(offsets: Any) -> None:
         raise ShapeError(f"offsets must be 1-D, got shape {tuple(offsets.shape)}")
     if offsets.shape[0] < 1:
         raise ShapeError("offsets must have at least one element; a batch of no rows has offsets [0]")
-    name = str(offsets.dtype).rsplit(".", 1)[-1]
-    if name not in OFFSET_DTYPES:
-        raise ShapeError(f"offsets must be integers of dtype int32 or int64, got {name}; cast them to one of these")
+    key = type(offsets), offsets.dtype  # dtypes of some libraries refuse to be compared with those of others
+    if key not in _known:
+        name = str(offsets.dtype).rsplit(".", 1)[-1]
+        if name not in OFFSET_DTYPES:
+            raise ShapeError(f"offsets must be integers of dtype int32 or int64, got {name}; cast them to one of these")
+        _known.add(key)
+
+
+_known: set[Any] = set()
+"""Array types and dtypes that have been found to be right; the names of dtypes take long to make."""
 
 
 def check_offsets(host: np.ndarray) -> None:

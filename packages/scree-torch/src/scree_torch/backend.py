@@ -51,7 +51,7 @@ class TorchBackend(Backend[torch.Tensor]):
         return convert.to_numpy(x)
 
     def host_view(self, x: torch.Tensor) -> np.ndarray | None:
-        if not is_real(x) or x.device.type != "cpu" or x.layout != torch.strided:
+        if x.is_cuda or not is_real(x) or x.device.type != "cpu" or x.layout != torch.strided:
             return None
         return convert.to_numpy(x)
 

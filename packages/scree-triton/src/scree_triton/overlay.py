@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from scree_core.layout import INT32_MAX, Layout
 from scree_core.overlay import Overlay
+from scree_torch.tracing import in_transform
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+"""Whether kernels run in Triton's interpreter, on any device: slow, for tests and debuggers."""
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+WIDEST = 256
+"""The largest head_dim that fits into a multiprocessor."""
 
 
 class TritonOverlay(Overlay):
-    """Kernels for tensors on CUDA devices; it has none yet."""
+    """Kernels for tensors on CUDA devices; those of AMD are such too."""
 
     name = "torch.triton"
     priority = 10
+    named_only = INTERPRETED
 
     def why_not(self, op: str, /, *args: Any, **kwargs: Any) -> str | None:
         """Return why no kernel runs this call: first what its user can mend, last what is missing here."""
-        if not sys.platform.startswith("linux"):
-            return f"Triton needs Linux, this is {sys.platform}"
-        if importlib.util.find_spec("triton") is None:
-            return "Triton is not installed: pip install triton"
-        devices = dict.fromkeys(x.device.type for x in _tensors((args, kwargs)))
-        elsewhere = [device for device in devices if device != "cuda"]
-        if elsewhere:
-            return f"values are on {' and '.join(elsewhere)}, need cuda"
+        # One device is enough to ask for: core has checked that all arrays are on it.
+        reason = _missing or _why_not_there(args[0] if isinstance(args[0], torch.Tensor) else args[0][0])
+        if reason is not None:
+            return reason
         if not hasattr(self, op):
-            return f"scree-triton has no kernel for {op} yet"
-        return None
+            return f"scree-triton has no kernel for {op}"
+        if not torch.compiler.is_compiling() and in_transform():
+            return "kernels run outside the transforms of torch.func"
+        return _why_not_attention(*args[:3]) if op == "varlen_attention" else None
 
     def version(self) -> str:
         """Return the version of Triton, or ``"not installed"``; doesn't import it."""
@@ -40,13 +48,66 @@ class TritonOverlay(Overlay):
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
+    def varlen_attention(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        q_layout: Layout[torch.Tensor],
+        k_layout: Layout[torch.Tensor],
+        *,
+        causal: bool,
+        scale: float,
+        window: tuple[int, int],
+        softcap: float | None,
+        sinks: torch.Tensor | None,
+        return_lse: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        from scree_torch.varlen_attention import Options
+        from scree_triton.attention import varlen_attention
 
-def _tensors(x: Any) -> Iterator[torch.Tensor]:
-    """Walk over the tensors among arguments and in lists of them."""
-    if isinstance(x, torch.Tensor):
-        yield x
-    elif isinstance(x, (tuple, list)):
-        for part in x:
-            yield from _tensors(part)
-    elif isinstance(x, dict):
-        yield from _tensors(tuple(x.values()))
+        options = Options(causal, scale, window, softcap)
+        return varlen_attention(q, k, v, q_layout, k_layout, sinks, options, return_lse=return_lse)
+
+
+def why_missing() -> str | None:
+    """Return why Triton isn't here."""
+    if not sys.platform.startswith("linux"):
+        return f"Triton needs Linux, this is {sys.platform}"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed: pip install triton"
+    return None
+
+
+_missing = why_missing()
+
+
+def _why_not_there(x: torch.Tensor) -> str | None:
+    """Return what is wrong with where a tensor is."""
+    if INTERPRETED:
+        return None
+    if x.device.type != "cuda":
+        return f"values are on {x.device.type}, need cuda"
+    if _capability(x.device) < (8, 0):
+        return "the GPU's compute capability is {}.{}, need 8.0".format(*_capability(x.device))
+    return None
+
+
+_capabilities: dict[torch.device, tuple[int, int]] = {}
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    found = _capabilities.get(device)
+    if found is None:
+        found = _capabilities[device] = torch.cuda.get_device_capability(device)
+    return found
+
+
+def _why_not_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
+    if q.dtype not in DTYPES:
+        return f"it computes float16, bfloat16 and float32, not {str(q.dtype).removeprefix('torch.')}"
+    if max(q.shape[2], v.shape[2]) > WIDEST:
+        return f"head_dim must be at most {WIDEST}, not {max(q.shape[2], v.shape[2])}"
+    if max(q.shape[0], k.shape[0]) > INT32_MAX:
+        return "there must be less than 2**31 elements"
+    return None

@@ -81,19 +81,21 @@ class Array(Elementwise, Generic[ArrayT]):
     ) -> None:
         ragged_dim = _checked_axis(values, ragged_dim)
         backend = backend_of(values)
-        if type(offsets) is not type(values) and hasattr(offsets, "dtype") and not backend.owns(offsets):
+        is_array = hasattr(offsets, "dtype")
+        if is_array and type(offsets) is not type(values) and not backend.owns(offsets):
             raise ArgumentTypeError(
                 f"values and offsets must belong to one library, got {type(values).__name__} and "
                 f"{type(offsets).__name__}; scree.from_lengths puts offsets where the values are"
             )
-        if hasattr(offsets, "dtype") and not backend.beside(values, offsets):
+        if is_array and not backend.beside(values, offsets):
             raise ShapeError(elsewhere(backend, "values", values, "offsets", offsets))
         ragged_length = values.shape[ragged_dim]
-        host = backend.host_view(offsets) if hasattr(offsets, "dtype") else None
+        host = backend.host_view(offsets) if is_array else None
         layout = Layout(offsets, max_length=max_length, min_length=min_length, host=host, tail=tail)
         if layout.host is not None:
             check_total(layout.host, ragged_length, f"values.shape[ragged_dim={ragged_dim}]", layout.tail)
-        self._fill(values, layout.with_total(ragged_length), ragged_dim)
+        layout.learn_total(ragged_length)
+        self._fill(values, layout, ragged_dim)
 
     def _fill(self, values: Any, layout: Any, ragged_dim: int) -> None:
         set_ = object.__setattr__

@@ -117,14 +117,13 @@ def prepare(
     """Check the arguments and fill the defaults."""
     for arr, name in ((q, "q"), (k, "k"), (v, "v")):
         check_array(arr, name)
-        if arr.ndim != 3:
+        if len(arr.values.shape) != 3:
             raise ShapeError(
                 f"{name} needs values (total, heads, head_dim), got {arr.ndim}-D {tuple(arr.values.shape)}"
             )
         check_floating(arr, "varlen_attention", name)
-    _check_fit(q, k, v)
+    heads, head_dim = _checked_heads(q, k, v)
     arrays = {"q": q.values, "k": k.values, "v": v.values}
-    heads, head_dim = q.feature_shape
     if sinks is not None:
         if tuple(getattr(sinks, "shape", ())) != (heads,):
             raise ShapeError(f"sinks must have shape (heads,) = ({heads},), got {getattr(sinks, 'shape', type(sinks))}")
@@ -140,11 +139,13 @@ def prepare(
     return Call("varlen_attention", (front(q), front(k), front(v), layout_of(q), layout_of(k)), options, arrays)
 
 
-def _check_fit(q: Array[Any], k: Array[Any], v: Array[Any]) -> None:
-    check_same_layout(k, v, "k and v")
-    if q.batch_size != k.batch_size:
+def _checked_heads(q: Array[Any], k: Array[Any], v: Array[Any]) -> tuple[int, int]:
+    """Check that q, k and v fit, and return the heads and head_dim of q."""
+    if k.layout is not v.layout or k.ragged_dim != v.ragged_dim:
+        check_same_layout(k, v, "k and v")
+    if q.layout is not k.layout and q.batch_size != k.batch_size:
         raise ShapeError(f"q and k need the same batch size, got {q.batch_size} and {k.batch_size} rows")
-    if q.dtype != k.dtype or k.dtype != v.dtype:
+    if not q.values.dtype == k.values.dtype == v.values.dtype:
         common_candidates({"q": q.values, "k": k.values, "v": v.values})  # of two libraries no two dtypes are equal
         raise ShapeError(f"q, k and v need one dtype, got {q.dtype}, {k.dtype} and {v.dtype}")
     (heads, head_dim), (kv_heads, k_dim) = q.feature_shape, k.feature_shape
@@ -154,6 +155,7 @@ def _check_fit(q: Array[Any], k: Array[Any], v: Array[Any]) -> None:
         raise ShapeError(f"k and v need the same number of heads, got {kv_heads} and {v.feature_shape[0]}")
     if kv_heads == 0 or heads % kv_heads != 0:
         raise ShapeError(f"the {heads} heads of q must be a multiple of the {kv_heads} heads of k and v")
+    return heads, head_dim
 
 
 def _checked_scale(scale: float | None, head_dim: int) -> float:

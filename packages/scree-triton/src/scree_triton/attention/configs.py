@@ -1,0 +1,83 @@
+"""Which tile sizes a kernel runs with: looked up in measured tables, never searched for at a call."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+from typing import Any, NamedTuple
+
+import torch
+
+KINDS = ("forward", "queries", "keys")
+"""The kernels that have tiles: the forward one, and those of backward by what their programs own."""
+
+
+class Tile(NamedTuple):
+    """What a kernel is compiled for: queries and keys of a block, warps, and stages of its pipeline."""
+
+    block_m: int
+    block_n: int
+    num_warps: int
+    num_stages: int
+
+
+class Setting(NamedTuple):
+    """What the choice depends on."""
+
+    kind: str
+    """One of ``KINDS``."""
+    width: int
+    """The larger of the head dimensions, up to the next power of 2."""
+    itemsize: int
+    """Bytes of an element."""
+    causal: bool
+
+
+def choose(setting: Setting, mean: float, device: torch.device) -> Tile:
+    """Return the tile for rows of a mean length on a device."""
+    for least, tile in _table(setting, _architecture(device)):
+        if mean >= least:
+            return tile
+    raise AssertionError(f"no tile for {setting}")
+
+
+@functools.cache
+def _table(setting: Setting, architecture: str) -> tuple[tuple[float, Tile], ...]:
+    """Return tiles with the mean length from which they are taken, the longest first."""
+    data = tables()
+    for name in (architecture, _family(architecture)):
+        rows = data.get(name, {}).get("tiles", [])
+        found = [(row["mean"], Tile(*row["tile"])) for row in rows if _fits(row, setting)]
+        if found:
+            return tuple(sorted(found, key=lambda entry: -entry[0]))
+    raise AssertionError(f"no tile for {setting} on {architecture}")
+
+
+def _fits(row: dict[str, Any], setting: Setting) -> bool:
+    wanted = setting._asdict()
+    return all(row[name] == wanted[name] for name in ("kind", "width", "itemsize")) and row.get("causal") in (
+        None,
+        setting.causal,
+    )
+
+
+@functools.cache
+def tables() -> dict[str, Any]:
+    """Return the measured tables by architecture, and what they were measured on."""
+    return json.loads(resources.files("scree_triton.attention").joinpath("tiles.json").read_text(encoding="utf-8"))
+
+
+def _family(architecture: str) -> str:
+    return "rocm" if architecture.startswith("gfx") else "cuda"
+
+
+@functools.cache
+def _architecture(device: torch.device) -> str:
+    """Return ``"sm_90"`` or ``"gfx942"``; on a CPU, where the interpreter runs, ``"interpreter"``."""
+    if device.type != "cuda":
+        return "interpreter"
+    properties = torch.cuda.get_device_properties(device)
+    if torch.version.hip is not None:
+        return properties.gcnArchName.split(":")[0]
+    return f"sm_{properties.major}{properties.minor}"

@@ -1,0 +1,68 @@
+"""Attention for autograd in eager mode: a plain function, which costs a fraction of a registered operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from scree_torch.varlen_attention import varlen_attention as composite
+from scree_torch.varlen_attention.options import Options
+from scree_triton.attention import run
+from scree_triton.attention.batch import Batch
+
+
+class Attention(torch.autograd.Function):
+    """Attention by the kernels, with their gradient; the gradient of that is the torch backend's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        sinks: torch.Tensor | None,
+        batch: Batch,
+        options: Options,
+        return_lse: bool,
+    ) -> Any:
+        """Return the output, and the lse ``(total_q, heads)`` if asked."""
+        found = run.forward(q, k, v, batch, sinks, options, want_lse=return_lse)
+        ctx.save_for_backward(q, k, v, sinks, *found)
+        ctx.batch, ctx.options = batch, options
+        ctx.set_materialize_grads(False)
+        return found.out if found.lse is None else (found.out, found.lse.t())
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor | None) -> Any:
+        """Return the gradients of q, k, v and the sinks, from those of the output and, if there is one, the lse."""
+        d_out, d_lse = cotangents if len(cotangents) == 2 else (*cotangents, None)
+        q, k, v, sinks, *found = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_differentiable(d_out, d_lse, q, k, v, sinks, ctx.batch, ctx.options), None, None, None
+        if d_out is None:
+            d_out = torch.zeros_like(found[0])
+        gradients = run.backward(d_out, d_lse, q, k, v, run.Found(*found), ctx.batch, sinks, ctx.options)
+        return *gradients, None, None, None
+
+
+def _differentiable(
+    d_out: torch.Tensor | None,
+    d_lse: torch.Tensor | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    sinks: torch.Tensor | None,
+    batch: Batch,
+    options: Options,
+) -> list[torch.Tensor | None]:
+    """Return gradients that have a gradient: those of the torch backend, computed once more."""
+    offsets = batch.q_layout.offsets, batch.k_layout.offsets
+    out, lse = composite(q, k, v, *offsets, None, None, sinks, options)
+    pairs = [(y, d) for y, d in ((out, d_out), (lse, d_lse)) if d is not None]
+    inputs = [q, k, v, sinks]
+    wanted = [x for x in inputs if x is not None and x.requires_grad]
+    outputs, upstream = [y for y, _ in pairs], [d for _, d in pairs]
+    found = torch.autograd.grad(outputs, wanted, upstream, create_graph=True, allow_unused=True)
+    by_input = dict(zip(map(id, wanted), found, strict=True))
+    return [by_input.get(id(x)) for x in inputs]
