@@ -40,7 +40,7 @@ INTEGERS = {"total", "heads", "left", "right"}
 def compiled(kernel, arch, dtype, tile, *, width, causal, everything=False, precision=None):
     """Compile one kernel for one kind of GPU."""
     block_m, block_n, num_warps, num_stages = tile
-    precision = precision or ("tf32" if dtype != "fp32" else "ieee" if arch.startswith("gfx") else "tf32x3")
+    precision = precision or ("ieee" if dtype == "fp32" else "tf32")
     constants = {
         "GROUP": 1,
         "D": width,

@@ -30,17 +30,9 @@ def check_array(arr: object, name: str) -> None:
 
 def check_floating(arr: Array[Any], op: str, name: str) -> None:
     """Check that the values are real floating-point numbers."""
-    key = type(arr.values), arr.values.dtype  # dtypes of some libraries refuse to be compared with those of others
-    if key in _floating:
-        return
     dtype = arr.backend.dtype_name(arr.values)
     if dtype not in FLOAT_DTYPES:
         raise ShapeError(f'{op} needs floating-point {name}, got {dtype}; use {name}.astype("float32")')
-    _floating.add(key)
-
-
-_floating: set[Any] = set()
-"""Array types and dtypes that have been found to be floating-point; the names of dtypes take long to make."""
 
 
 def front(arr: Array[Any]) -> Any:

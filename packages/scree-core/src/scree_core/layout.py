@@ -228,16 +228,9 @@ def check_structure(offsets: Any) -> None:
         raise ShapeError(f"offsets must be 1-D, got shape {tuple(offsets.shape)}")
     if offsets.shape[0] < 1:
         raise ShapeError("offsets must have at least one element; a batch of no rows has offsets [0]")
-    key = type(offsets), offsets.dtype  # dtypes of some libraries refuse to be compared with those of others
-    if key not in _known:
-        name = str(offsets.dtype).rsplit(".", 1)[-1]
-        if name not in OFFSET_DTYPES:
-            raise ShapeError(f"offsets must be integers of dtype int32 or int64, got {name}; cast them to one of these")
-        _known.add(key)
-
-
-_known: set[Any] = set()
-"""Array types and dtypes that have been found to be right; the names of dtypes take long to make."""
+    name = str(offsets.dtype).rsplit(".", 1)[-1]
+    if name not in OFFSET_DTYPES:
+        raise ShapeError(f"offsets must be integers of dtype int32 or int64, got {name}; cast them to one of these")
 
 
 def check_offsets(host: np.ndarray) -> None:

@@ -24,6 +24,9 @@ from scree_torch.varlen_softmax import varlen_logsumexp, varlen_softmax
 
 register()
 
+_NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in (torch.float16, torch.bfloat16, torch.float32)}
+"""Names of the usual dtypes, which every op asks for; making one takes a microsecond."""
+
 
 class TorchBackend(Backend[torch.Tensor]):
     """Ops on ``torch.Tensor`` and its subclasses, on every device, with autograd."""
@@ -61,6 +64,9 @@ class TorchBackend(Backend[torch.Tensor]):
 
     def dtype(self, name: str) -> torch.dtype:
         return getattr(torch, name)
+
+    def dtype_name(self, x: torch.Tensor) -> str:
+        return _NAMES.get(x.dtype) or super().dtype_name(x)
 
     def empty_like(self, x: torch.Tensor, dtype: Any = None) -> torch.Tensor:
         return torch.empty_like(x, dtype=self.dtype(dtype) if isinstance(dtype, str) else dtype)

@@ -10,7 +10,6 @@ import contextlib
 from typing import Any
 
 import torch
-import triton
 from triton import knobs
 
 INTERPRETED: bool = knobs.runtime.interpret
@@ -66,14 +65,35 @@ def _watched() -> bool:
 
 def on_device_of(x: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which the device of x is the current one."""
-    if x.device.type != "cuda" or x.device.index == torch._C._cuda_getDevice():
-        return _HERE
-    return torch.cuda.device(x.device)
+    return torch.cuda.device(x.device) if elsewhere(x) else _HERE
+
+
+def elsewhere(x: torch.Tensor) -> bool:
+    """Tell whether x is on a GPU that isn't the current one."""
+    return x.is_cuda and x.get_device() != torch._C._cuda_getDevice()
 
 
 _HERE = contextlib.nullcontext()
 
 
-def power_of_2(n: int) -> int:
+def empty(shape: tuple[int, ...], dtype: torch.dtype, like: torch.Tensor) -> torch.Tensor:
+    """Return new contiguous memory on the device of a tensor, which is the current one.
+
+    ``torch.empty`` takes three times as long as what the compiler of PyTorch allocates with. It is used where memory
+    shall be filled, for deterministic algorithms.
+    """
+    if _allocate is None or not like.is_cuda or torch._C._get_deterministic_algorithms():
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    strides, stride = [], 1
+    for size in reversed(shape):
+        strides.append(stride)
+        stride *= size
+    return _allocate(shape, tuple(reversed(strides)), dtype)
+
+
+_allocate = None if ROCM else getattr(torch._C._dynamo.guards, "_empty_strided_cuda", None)
+
+
+def power_of_2(n: int, least: int = 16) -> int:
     """Return the smallest power of 2 that is at least n, and 16: what ``tl.dot`` asks of a side."""
-    return max(16, triton.next_power_of_2(n))
+    return max(least, 1 << (n - 1).bit_length())  # Triton's own takes 4 us

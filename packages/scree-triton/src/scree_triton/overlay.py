@@ -12,7 +12,7 @@ import torch
 
 from scree_core.layout import INT32_MAX, Layout
 from scree_core.overlay import Overlay
-from scree_torch.tracing import in_transform
+from scree_torch.tracing import in_transform, is_real
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 """Whether kernels run in Triton's interpreter, on any device: slow, for tests and debuggers."""
@@ -37,9 +37,9 @@ class TritonOverlay(Overlay):
             return reason
         if not hasattr(self, op):
             return f"scree-triton has no kernel for {op}"
-        if not torch.compiler.is_compiling() and in_transform():
-            return "kernels run outside the transforms of torch.func"
-        return _why_not_attention(*args[:3]) if op == "varlen_attention" else None
+        if op == "varlen_attention":
+            return _why_not_attention(*args[:3])
+        return _why_not_plain(args[0])
 
     def version(self) -> str:
         """Return the version of Triton, or ``"not installed"``; doesn't import it."""
@@ -68,6 +68,37 @@ class TritonOverlay(Overlay):
 
         options = Options(causal, scale, window, softcap)
         return varlen_attention(q, k, v, q_layout, k_layout, sinks, options, return_lse=return_lse)
+
+    def varlen_layernorm(
+        self, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, eps: float
+    ) -> torch.Tensor:
+        from scree_triton.norms import varlen_layernorm
+
+        return varlen_layernorm(x, weight, bias, eps=eps)
+
+    def varlen_rmsnorm(self, x: torch.Tensor, weight: torch.Tensor | None, *, eps: float) -> torch.Tensor:
+        from scree_triton.norms import varlen_rmsnorm
+
+        return varlen_rmsnorm(x, weight, eps=eps)
+
+    def varlen_softmax(self, x: torch.Tensor, layout: Layout[torch.Tensor]) -> torch.Tensor:
+        from scree_triton.softmax import varlen_softmax
+
+        return varlen_softmax(x, layout)
+
+    def varlen_rope(
+        self,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        layout: Layout[torch.Tensor],
+        positions: torch.Tensor | None,
+        *,
+        interleaved: bool,
+    ) -> torch.Tensor:
+        from scree_triton.rope import varlen_rope
+
+        return varlen_rope(x, cos, sin, positions, layout, interleaved=interleaved)
 
 
 def why_missing() -> str | None:
@@ -103,9 +134,26 @@ def _capability(device: torch.device) -> tuple[int, int]:
     return found
 
 
+def _why_not_plain(x: torch.Tensor) -> str | None:
+    """Return why an op can't run that is a kernel, but no operator of PyTorch."""
+    if torch.compiler.is_compiling():
+        return "torch.compile makes kernels of PyTorch's own"
+    if not is_real(x):
+        return "the kernel runs on plain tensors, outside transforms and traces"
+    return _why_not_dtype(x)
+
+
+def _why_not_dtype(x: torch.Tensor) -> str | None:
+    if x.dtype not in DTYPES:
+        return f"it computes float16, bfloat16 and float32, not {str(x.dtype).removeprefix('torch.')}"
+    return None
+
+
 def _why_not_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
+    if not torch.compiler.is_compiling() and in_transform():
+        return "kernels run outside the transforms of torch.func"
     if q.dtype not in DTYPES:
-        return f"it computes float16, bfloat16 and float32, not {str(q.dtype).removeprefix('torch.')}"
+        return _why_not_dtype(q)
     if max(q.shape[2], v.shape[2]) > WIDEST:
         return f"head_dim must be at most {WIDEST}, not {max(q.shape[2], v.shape[2])}"
     if max(q.shape[0], k.shape[0]) > INT32_MAX:

@@ -15,41 +15,42 @@ from scree_triton.attention.tiles import bound, make_tiles
 class Batch:
     """Where the rows of queries and keys lie, with the maps of their tiles, each made when it is first asked for.
 
+    It is kept with a layout, so it mustn't hold one: a cycle would outlive the last array until Python's collector
+    runs, and its memory on the device too.
+
     Parameters
     ----------
-    q_layout, k_layout : Layout
-        Of equal batch size; one object where the offsets are one.
+    q_offsets, k_offsets : torch.Tensor of shape (batch + 1,)
+        Row boundaries; one object where queries and keys lie alike.
+    max_q, max_k : int, optional
+        Bounds of the row lengths.
     """
 
-    __slots__ = ("_tiles", "k_layout", "launches", "q_layout")
+    __slots__ = ("_maxima", "_tiles", "k_offsets", "launches", "q_offsets", "size")
 
-    def __init__(self, q_layout: Layout[torch.Tensor], k_layout: Layout[torch.Tensor]) -> None:
-        self.q_layout, self.k_layout = q_layout, k_layout
+    def __init__(self, q_offsets: torch.Tensor, k_offsets: torch.Tensor, max_q: int | None, max_k: int | None) -> None:
+        self.q_offsets, self.k_offsets = q_offsets, k_offsets
+        self.size: int = q_offsets.shape[0] - 1
+        """Number of rows."""
         self.launches: dict[Any, Any] = {}
         """What was decided about calls on these rows, by all that decides it."""
+        self._maxima = max_q, max_k
         self._tiles: dict[Any, torch.Tensor] = {}
-
-    @property
-    def size(self) -> int:
-        """Number of rows."""
-        return self.q_layout.batch_size
 
     def query_tiles(self, total: int, block: int) -> torch.Tensor:
         """Return the map of the tiles of so many queries each, of ``total`` in all; see ``make_tiles``."""
-        return self._tiles_of(self.q_layout, self.k_layout, total, block)
+        return self._tiles_of(self.q_offsets, self.k_offsets, total, self._maxima[0], block)
 
     def key_tiles(self, total: int, block: int) -> torch.Tensor:
         """Return the map of the tiles of so many keys each."""
-        return self._tiles_of(self.k_layout, self.q_layout, total, block)
+        return self._tiles_of(self.k_offsets, self.q_offsets, total, self._maxima[1], block)
 
     def _tiles_of(
-        self, layout: Layout[torch.Tensor], other: Layout[torch.Tensor], total: int, block: int
+        self, offsets: torch.Tensor, others: torch.Tensor, total: int, longest: int | None, block: int
     ) -> torch.Tensor:
-        key = block, layout is self.q_layout
+        key = block, offsets is self.q_offsets
         if key not in self._tiles:
-            # Kept, an inference tensor would break the first training step that saves it.
-            with torch.inference_mode(False):
-                self._tiles[key] = make_tiles(layout.offsets, other.offsets, bound(layout, total, block), block)
+            self._tiles[key] = make_tiles(offsets, others, bound(self.size, total, longest, block), block)
         return self._tiles[key]
 
 
@@ -58,16 +59,15 @@ def batch_of(q_layout: Layout[torch.Tensor], k_layout: Layout[torch.Tensor]) -> 
 
     While a CUDA graph is captured they don't: what is made then is made again in each replay.
     """
-    offsets, other = q_layout.offsets, k_layout.offsets
-    if offsets is other:
-        k_layout = q_layout
+    offsets, others = q_layout.offsets, k_layout.offsets
+    parts = offsets, others, q_layout.max_length, k_layout.max_length
     capturing = offsets.is_cuda and torch.cuda.is_current_stream_capturing()
-    if capturing or not is_real(offsets) or not (offsets is other or is_real(other)):
-        return Batch(q_layout, k_layout)
-    if offsets is other:
-        return q_layout.derived("triton batch", lambda: Batch(q_layout, q_layout))
+    if capturing or not is_real(offsets) or not (offsets is others or is_real(others)):
+        return Batch(*parts)
+    if offsets is others:
+        return q_layout.derived("triton batch", lambda: Batch(*parts))
     beside = q_layout.derived("triton batches", weakref.WeakKeyDictionary)
     found = beside.get(k_layout)
     if found is None:
-        found = beside[k_layout] = Batch(q_layout, k_layout)
+        found = beside[k_layout] = Batch(*parts)
     return found

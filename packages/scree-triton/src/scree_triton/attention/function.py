@@ -57,8 +57,7 @@ def _differentiable(
     options: Options,
 ) -> list[torch.Tensor | None]:
     """Return gradients that have a gradient: those of the torch backend, computed once more."""
-    offsets = batch.q_layout.offsets, batch.k_layout.offsets
-    out, lse = composite(q, k, v, *offsets, None, None, sinks, options)
+    out, lse = composite(q, k, v, batch.q_offsets, batch.k_offsets, None, None, sinks, options)
     pairs = [(y, d) for y, d in ((out, d_out), (lse, d_lse)) if d is not None]
     inputs = [q, k, v, sinks]
     wanted = [x for x in inputs if x is not None and x.requires_grad]

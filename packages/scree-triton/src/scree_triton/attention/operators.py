@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from scree_core.layout import Layout
 from scree_torch.varlen_attention.options import Options
 from scree_triton.attention import run
 from scree_triton.attention.batch import Batch
@@ -28,8 +27,7 @@ library.define(
 
 
 def _batch(q_offsets: torch.Tensor, k_offsets: torch.Tensor | None, max_q: int | None, max_k: int | None) -> Batch:
-    q_layout: Layout[torch.Tensor] = Layout.trusted(q_offsets, max_length=max_q)
-    return Batch(q_layout, q_layout if k_offsets is None else Layout.trusted(k_offsets, max_length=max_k))
+    return Batch(q_offsets, q_offsets if k_offsets is None else k_offsets, max_q, max_k)
 
 
 def _forward(

@@ -12,7 +12,7 @@ from scree_triton.attention.batch import Batch
 from scree_triton.attention.configs import Setting, Tile, choose
 from scree_triton.attention.kernels.backward import keys_kernel, queries_kernel
 from scree_triton.attention.kernels.forward import forward_kernel
-from scree_triton.launch import INTERPRETED, ROCM, Variant, on_device_of, power_of_2
+from scree_triton.launch import INTERPRETED, Variant, elsewhere, empty, power_of_2
 
 LOG2E = math.log2(math.e)
 
@@ -64,6 +64,9 @@ def forward(
     want_lse : bool
         Whether to write the lse.
     """
+    if elsewhere(q):
+        with torch.cuda.device(q.device):
+            return forward(q, k, v, batch, sinks, options, want_lse=want_lse)
     key = ("forward", want_lse, sinks is None or sinks.dtype, options, *map(_signature, (q, k, v)))
     launch = batch.launches.get(key)
     if launch is None:
@@ -72,12 +75,11 @@ def forward(
         tiles = batch.query_tiles(q.shape[0], tile.block_m)
         launch = batch.launches[key] = Launch(variant, tiles, tiles.shape[0] * q.shape[1], numbers)
     total, heads, _ = q.shape
-    out = torch.empty((total, heads, v.shape[2]), dtype=q.dtype, device=q.device)
-    stats = torch.empty((planes(q), heads, total), dtype=torch.float32, device=q.device)
-    lse = torch.empty((heads, total), dtype=torch.float32, device=q.device) if want_lse else None
-    rows = batch.q_layout.offsets, batch.k_layout.offsets, launch.tiles
-    with on_device_of(q):
-        launch.variant(launch.programs, q, k, v, out, lse, stats, sinks, *rows, *launch.numbers)
+    out = empty((total, heads, v.shape[2]), q.dtype, q)
+    stats = empty((planes(q), heads, total), torch.float32, q)
+    lse = empty((heads, total), torch.float32, q) if want_lse else None
+    rows = batch.q_offsets, batch.k_offsets, launch.tiles
+    launch.variant(launch.programs, q, k, v, out, lse, stats, sinks, *rows, *launch.numbers)
     return Found(out, lse, stats)
 
 
@@ -105,28 +107,30 @@ def backward(
     found : Found
         What it returned, with the lse if there are sinks and ``d_lse``.
     """
+    if elsewhere(q):
+        with torch.cuda.device(q.device):
+            return backward(d_out, d_lse, q, k, v, found, batch, sinks, options)
     kind = d_lse is None or d_lse.dtype, sinks is None or sinks.dtype
     key = ("backward", kind, options, *map(_signature, (q, k, v, d_out)))
     launches = batch.launches.get(key)
     if launches is None:
         launches = batch.launches[key] = _backward_launches(d_out, d_lse, q, k, v, sinks, batch, options)
     queries, keys = launches
-    d_q, d_k, d_v = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    d_q, d_k, d_v = (empty(tuple(x.shape), x.dtype, x) for x in (q, k, v))
     heads, total = found.stats.shape[1:]
-    delta = torch.empty((heads, total), dtype=torch.float32, device=q.device)
+    delta = empty((heads, total), torch.float32, q)
     # Elements behind the last row are nobody's, and the sum goes over all.
     shares = None if sinks is None else torch.zeros((heads, total), dtype=torch.float32, device=q.device)
     lse_strides = (0, 0) if d_lse is None else d_lse.stride()
-    offsets = batch.q_layout.offsets, batch.k_layout.offsets
+    offsets = batch.q_offsets, batch.k_offsets
     out, lse, stats = found
-    with on_device_of(q):
-        queries.variant(
-            queries.programs,
-            *(q, k, v, out, d_out, d_lse, lse, stats, sinks, delta, shares, d_q, *offsets, queries.tiles),
-            *lse_strides,
-            *queries.numbers,
-        )
-        keys.variant(keys.programs, q, k, v, d_out, stats, delta, d_k, d_v, *offsets, keys.tiles, *keys.numbers)
+    queries.variant(
+        queries.programs,
+        *(q, k, v, out, d_out, d_lse, lse, stats, sinks, delta, shares, d_q, *offsets, queries.tiles),
+        *lse_strides,
+        *queries.numbers,
+    )
+    keys.variant(keys.programs, q, k, v, d_out, stats, delta, d_k, d_v, *offsets, keys.tiles, *keys.numbers)
     return d_q, d_k, d_v, None if shares is None else shares.sum(1).to(sinks.dtype)  # pyrefly: ignore
 
 
@@ -191,7 +195,7 @@ def _variant(
     octave = (k.shape[0] // batch.size).bit_length()
     key = (
         *(kind, octave, options.causal, left < 0, right < 0, _sign(scale), options.softcap is None, q.device),
-        *(batch.q_layout.offsets.dtype, batch.k_layout.offsets.dtype),
+        *(batch.q_offsets.dtype, batch.k_offsets.dtype),
         *(None if x is None else x.dtype for x in optional),
         *((x.dtype, x.shape[1:], x.stride(), x.data_ptr() % 16) for x in arrays),
     )
@@ -222,5 +226,5 @@ def _constants(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: Optio
         "SOFTCAP": options.softcap is not None,
         "EXACT": exact,
         "UPCAST": upcast,
-        "PRECISION": "ieee" if upcast or (exact and ROCM) else "tf32x3" if exact else "tf32",
+        "PRECISION": "ieee" if exact or upcast else "tf32",
     }

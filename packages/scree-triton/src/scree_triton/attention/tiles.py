@@ -9,22 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 
-from scree_core.layout import Layout
 from scree_triton.attention.kernels.tiles import tiles_kernel
-from scree_triton.launch import Variant, on_device_of
+from scree_triton.launch import Variant, empty, on_device_of, power_of_2
 
 MANY = 4096
 """Rows from which on a sort is cheaper than each row's comparison with all others."""
 
 
-def bound(layout: Layout[torch.Tensor], total: int, block: int) -> int:
-    """Return a number of tiles that no batch of these rows exceeds, from what the host knows."""
-    tiles = total // block + layout.batch_size
-    if layout.max_length is not None:
-        tiles = min(tiles, layout.batch_size * triton.cdiv(layout.max_length, block))
-    return tiles
+def bound(batch: int, total: int, longest: int | None, block: int) -> int:
+    """Return a number of tiles that no batch of so many rows exceeds, from what the host knows of their lengths."""
+    tiles = total // block + batch
+    return tiles if longest is None else min(tiles, batch * -(-longest // block))
 
 
 def make_tiles(offsets: torch.Tensor, others: torch.Tensor, capacity: int, block: int) -> torch.Tensor:
@@ -46,10 +42,10 @@ def make_tiles(offsets: torch.Tensor, others: torch.Tensor, capacity: int, block
     torch.Tensor of int64, of shape (capacity,)
         The row, shifted left by 32 bits, and the number of the tile in its row; -1 behind the last.
     """
-    tiles = torch.empty(capacity, dtype=torch.int64, device=offsets.device)
     batch = offsets.shape[0] - 1
     before = _before(offsets, others, block) if batch > MANY else None
     with on_device_of(offsets):
+        tiles = empty((capacity,), torch.int64, offsets)
         _variant(offsets, others, batch, block)(batch, offsets, others, before, tiles, batch, capacity)
     return tiles
 
@@ -68,7 +64,7 @@ _variants: dict[Any, Variant] = {}
 
 def _variant(offsets: torch.Tensor, others: torch.Tensor, batch: int, block: int) -> Variant:
     is_sorted = batch > MANY
-    rows = 1024 if is_sorted else min(1024, max(16, triton.next_power_of_2(batch)))
+    rows = min(1024, power_of_2(batch))
     key = offsets.device, offsets.dtype, others.dtype, block, rows, is_sorted
     if key not in _variants:
         _variants[key] = Variant(tiles_kernel, {"BLOCK": block, "ROWS": rows, "SORTED": is_sorted}, 4, 1)
