@@ -44,6 +44,17 @@ class Attention:
         """The elements per slot of the padded batch, to three digits."""
         return round(sum(self.lengths) / (len(self.lengths) * max(self.lengths)), 3)
 
+    @property
+    def tokens(self) -> int:
+        """The elements of all rows."""
+        return sum(self.lengths)
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions of the forward products; causal, half of them."""
+        pairs = sum(length**2 for length in self.lengths) / (2 if self.causal else 1)
+        return 4 * self.heads * self.head_dim * pairs
+
     def qkv(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw q ``(total, heads, head_dim)``, and k and v ``(total, kv_heads, head_dim)``."""
         total, kv_heads = sum(self.lengths), self.kv_heads or self.heads
@@ -53,7 +64,16 @@ class Attention:
 
 def log_normal(batch: int, mean: float, sigma: float, seed: int = 0) -> tuple[int, ...]:
     """Draw row lengths as documents have them: log-normal with this mean, at least 1."""
-    drawn = np.random.default_rng(seed).lognormal(np.log(mean) - sigma**2 / 2, sigma, batch)
+    return _log_normal(batch, np.log(mean) - sigma**2 / 2, sigma, seed)
+
+
+def log_normal_around(batch: int, median: float, sigma: float, seed: int = 0) -> tuple[int, ...]:
+    """Draw row lengths as ``log_normal`` does, half of them below this."""
+    return _log_normal(batch, np.log(median), sigma, seed)
+
+
+def _log_normal(batch: int, mu: float, sigma: float, seed: int) -> tuple[int, ...]:
+    drawn = np.random.default_rng(seed).lognormal(mu, sigma, batch)
     return tuple(int(length) for length in np.maximum(1, drawn))
 
 
@@ -81,3 +101,35 @@ ATTENTION_GPU = {
     "attention_gpu_equal": Attention((2048,) * 16, heads=32, head_dim=128, kv_heads=8),
 }
 """In half precision, which the libraries draw for themselves: NumPy has no bfloat16."""
+
+HEADLINE = (512, 1024, 768, 256, 2048, 384, 896, 640, 1536, 320, 1152, 480, 704, 192, 832, 416)
+"""Rows of documents as a batch of training has them: 12,160 tokens."""
+
+ATTENTION_HEADLINE = {"headline": Attention(HEADLINE, heads=16, head_dim=64, dtype="float16")}
+
+ATTENTION_SWEEP = {
+    f"d{head_dim}h{heads}m{median}": Attention(log_normal_around(16, median, 0.6), heads, head_dim, dtype="float16")
+    for head_dim in (32, 64, 128)
+    for heads in (4, 8, 16)
+    for median in (256, 1024, 2048)
+}
+
+ATTENTION_BIG = {
+    "big_d128_causal": Attention(log_normal_around(16, 4096, 0.6), 16, 128, dtype="bfloat16"),
+    "big_d128_full": Attention(log_normal_around(16, 4096, 0.6), 16, 128, causal=False, dtype="bfloat16"),
+    "big_d64_causal": Attention(log_normal_around(16, 4096, 0.6), 32, 64, dtype="bfloat16"),
+    "skew_d128_causal": Attention(log_normal_around(64, 512, 1.2), 16, 128, dtype="bfloat16"),
+    "gqa_d128_causal": Attention(log_normal_around(16, 2048, 0.6), 32, 128, kv_heads=8, dtype="bfloat16"),
+}
+
+ATTENTION_TRITON = ATTENTION_HEADLINE | ATTENTION_SWEEP | ATTENTION_BIG
+
+NORMS_GPU = {
+    f"norm_{features}_{dtype}": Layout(HEADLINE, features, dtype)
+    for features in (4096, 1024, 8192)
+    for dtype in ("float16", "bfloat16")
+}
+
+SOFTMAX_GPU = Layout(log_normal(2048, mean=512, sigma=0.6), features=64)
+
+ROPE_GPU = Attention(HEADLINE, heads=32, head_dim=128, dtype="bfloat16")

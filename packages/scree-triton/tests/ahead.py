@@ -1,119 +1,252 @@
-"""Compile kernels for GPUs that aren't there: ``python ahead.py sm_90 --width 64``.
+"""Compile the package's kernels for a GPU that isn't there: ``python ahead.py sm_90 attention --width 64``.
 
-Run as a program of its own, since kernels are defined for the interpreter or for a compiler, once for a process.
-Prints what each compiled kernel takes: registers, bytes of spilled ones, and shared memory.
+The package's own functions are called, forward and backward, with a stand-in for the GPU, and ``launch.Variant``
+compiles where it would launch. So this is what a user's call compiles, down to what Triton specialises on, and no
+kernel's parameters are repeated here.
+
+Run as a program of its own: kernels are defined for the interpreter or for a compiler, and choices are kept for a
+device, once for a process. Prints what each kernel takes; with ``--json`` one object for each.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
+import functools
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
+os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"
+
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
 
-from scree_triton.attention.configs import Setting, _table
-from scree_triton.attention.kernels.backward import keys_kernel, queries_kernel
-from scree_triton.attention.kernels.forward import forward_kernel
+from scree_core.layout import Layout
+from scree_torch.varlen_attention.options import Options
+from scree_triton import launch
+from scree_triton.attention import configs, run, varlen_attention
+from scree_triton.norms import tiles as norm_tiles
+from scree_triton.norms import varlen_layernorm, varlen_rmsnorm
+from scree_triton.rope import varlen_rope
+from scree_triton.softmax import varlen_softmax
 
-KERNELS = {"forward": forward_kernel, "queries": queries_kernel, "keys": keys_kernel}
-TARGETS = {
-    "sm_80": GPUTarget("cuda", 80, 32),
-    "sm_90": GPUTarget("cuda", 90, 32),
-    "sm_100": GPUTarget("cuda", 100, 32),
-    "gfx942": GPUTarget("hip", "gfx942", 64),
+
+class Gpu(NamedTuple):
+    """A kind of GPU to compile for."""
+
+    target: GPUTarget
+    multiprocessors: int
+    shared: int
+    """Bytes of memory that a program may share on the smallest GPU that runs what is compiled for this kind."""
+
+
+GPUS = {
+    "sm_80": Gpu(GPUTarget("cuda", 80, 32), 108, 99 * 1024),  # sm_86 and sm_89 have less than sm_80
+    "sm_90": Gpu(GPUTarget("cuda", 90, 32), 132, 227 * 1024),
+    "sm_100": Gpu(GPUTarget("cuda", 100, 32), 148, 227 * 1024),
+    "sm_120": Gpu(GPUTarget("cuda", 120, 32), 170, 99 * 1024),
+    "gfx942": Gpu(GPUTarget("hip", "gfx942", 64), 304, 64 * 1024),
 }
-ITEMSIZE = {"fp16": 2, "bf16": 2, "fp32": 4}
-PRODUCTS = {"sm_80": "mma.sync", "sm_90": "wgmma", "sm_100": "tcgen05.mma", "gfx942": "mfma"}
-IN_DTYPE = {"Q", "K", "V", "OUT", "D_OUT", "D_Q", "D_K", "D_V", "SINKS"}
-ABSENT = {"SINKS", "LSE", "D_LSE", "D_SINKS"}
-INTEGERS = {"total", "heads", "left", "right"}
+PRODUCTS = {
+    "mma.sync": r"\bmma\.sync",
+    "wgmma": r"\bwgmma\.mma_async",
+    "tcgen05.mma": r"\btcgen05\.mma",
+    "mfma": r"\bv_mfma_",
+}
+"""Instructions that multiply tiles, in the text that Triton's compilers write."""
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+WIDTHS = (16, 32, 64, 128, 256)
 
 
-def compiled(kernel, arch, dtype, tile, *, width, causal, everything=False, precision=None):
-    """Compile one kernel for one kind of GPU."""
-    block_m, block_n, num_warps, num_stages = tile
-    precision = precision or ("ieee" if dtype == "fp32" else "tf32")
-    constants = {
-        "GROUP": 1,
-        "D": width,
-        "DV": width,
-        "BLOCK_D": width,
-        "BLOCK_DV": width,
-        "BLOCK_M": block_m,
-        "BLOCK_N": block_n,
+def compile_instead(gpu: Gpu, architecture: str, kernels: list[tuple[str, Any, dict[str, Any]]]) -> None:
+    """Make launches of this process compile for a GPU, and append each kernel's name, binary and constants to a list.
+
+    What can't be compiled has an exception for a binary.
+    """
+    if launch.INTERPRETED:
+        raise SystemExit("TRITON_INTERPRET=1 leaves nothing to compile")
+    seen = set()
+
+    def compile_(variant: launch.Variant, programs: int, *arguments: Any) -> None:
+        kernel, constants = variant._kernel, variant._constants
+        name = f"{kernel.fn.__module__.removeprefix('scree_triton.')}.{kernel.fn.__name__}"
+        start = time.perf_counter()
+        try:
+            binary = kernel.warmup(*arguments, grid=(programs,), **constants, **variant._options)
+        except Exception as error:
+            binary = error
+        if id(binary) not in seen:  # Triton keeps what it has compiled
+            seen.add(id(binary))
+            kernels.append((name, binary, constants | variant._options | {"seconds": time.perf_counter() - start}))
+
+    launch.Variant.__call__ = compile_
+    configs._architecture = lambda device: architecture
+    norm_tiles._properties = lambda device: (gpu.multiprocessors, gpu.shared)
+    device = {"get_current_device": lambda: 0, "get_current_stream": lambda device: 0}
+    driver.set_active(types.SimpleNamespace(**device, get_current_target=lambda: gpu.target))
+
+
+def rows_of(length: int) -> Layout[torch.Tensor]:
+    """Return two rows of so many elements."""
+    return Layout(torch.tensor([0, length, 2 * length]), total=2 * length, max_length=length)
+
+
+def differentiate(out: torch.Tensor | tuple[torch.Tensor, ...], inputs: tuple[torch.Tensor, ...]) -> None:
+    """Run backward."""
+    outputs = (out,) if isinstance(out, torch.Tensor) else out
+    torch.autograd.grad(outputs, inputs, [torch.ones_like(x) for x in outputs])
+
+
+def attend(dtype: torch.dtype, width: int, *, everything: bool = False) -> None:
+    """Run causal attention, for each length of rows that has tiles of its own.
+
+    With everything: a window, a softcap, sinks, the lse, 4 heads to a key's, and head dimensions that differ and are
+    no powers of 2.
+    """
+    head_dim, head_dim_v = (width - width // 4, width - width // 8) if everything else (width, width)
+    heads = 8 if everything else 2
+    options = Options(True, head_dim**-0.5, (100, -1), 30.0) if everything else Options(True, 1.0, (-1, -1), None)
+    architecture = configs._architecture(torch.device("cpu"))
+    settings = [configs.Setting(kind, width, dtype.itemsize, True) for kind in configs.KINDS]
+    for least in sorted({least for setting in settings for least, _ in configs._table(setting, architecture)}):
+        layout = rows_of(triton.next_power_of_2(max(1, least)))
+        q = torch.empty((layout.total, heads, head_dim), dtype=dtype, requires_grad=True)
+        k = torch.empty((layout.total, 2, head_dim), dtype=dtype, requires_grad=True)
+        v = torch.empty((layout.total, 2, head_dim_v), dtype=dtype, requires_grad=True)
+        sinks = torch.empty(heads, dtype=dtype, requires_grad=True) if everything else None
+        out, lse = varlen_attention(q, k, v, layout, layout, sinks, options, return_lse=everything)
+        differentiate((out, lse) if everything else out, (q, k, v, sinks) if everything else (q, k, v))
+
+
+def normalise(dtype: torch.dtype, features: int) -> None:
+    """Run layer normalisation with all of its inputs, and RMS normalisation."""
+    x = torch.empty((4, features), dtype=dtype, requires_grad=True)
+    weight, bias = (torch.empty(features, dtype=dtype, requires_grad=True) for _ in range(2))
+    differentiate(varlen_layernorm(x, weight, bias, eps=1e-6), (x, weight, bias))
+    differentiate(varlen_rmsnorm(x, weight, eps=1e-6), (x, weight))
+
+
+def soften(dtype: torch.dtype, batch: int, length: int, features: int) -> None:
+    """Run softmax over rows of so many elements."""
+    layout = Layout(torch.arange(batch + 1) * length, total=batch * length, max_length=length)
+    x = torch.empty((layout.total, features), dtype=dtype, requires_grad=True)
+    differentiate(varlen_softmax(x, layout), (x,))
+
+
+def rotate(dtype: torch.dtype, head_dim: int, rotated: int, *, interleaved: bool) -> None:
+    """Run rotary embedding of the first features of a head."""
+    layout = rows_of(16)
+    x = torch.empty((layout.total, 2, head_dim), dtype=dtype, requires_grad=True)
+    cos, sin = torch.empty((2, 64, rotated // 2))
+    differentiate(varlen_rope(x, cos, sin, None, layout, interleaved=interleaved), (x,))
+
+
+def cases() -> dict[str, Callable[..., None]]:
+    """Return what can be run, by name."""
+    found: dict[str, Callable[..., None]] = {}
+    for name, dtype in DTYPES.items():
+        for width in WIDTHS:
+            found[f"attention {name} {width}"] = functools.partial(attend, dtype, width)
+            found[f"attention {name} {width} everything"] = functools.partial(attend, dtype, width, everything=True)
+        for features in (64, 3000, 4096, norm_tiles.WIDEST, norm_tiles.WIDEST + 8):
+            found[f"norms {name} {features}"] = functools.partial(normalise, dtype, features)
+        for sizes in ((4, 20, 1), (4096, 20, 1), (4, 10_000, 1), (4, 200, 3), (4, 200, 64)):
+            found[f"softmax {name} {'x'.join(map(str, sizes))}"] = functools.partial(soften, dtype, *sizes)
+        for head_dim, rotated in ((128, 128), (80, 32)):
+            for pairs in ("halves", "neighbours"):
+                case = functools.partial(rotate, dtype, head_dim, rotated, interleaved=pairs == "neighbours")
+                found[f"rope {name} {rotated}of{head_dim} {pairs}"] = case
+    return found
+
+
+def report(case: str, gpu: Gpu, name: str, binary: Any, constants: dict[str, Any]) -> dict[str, Any]:
+    """Return what a kernel takes.
+
+    Returns
+    -------
+    dict
+        Instructions that multiply tiles by kind, ``registers`` of a thread, bytes of its stack, which is for what
+        doesn't fit in them (``spilled``; registers of AMD's), and of a program ``shared`` bytes, how many it may have
+        (``most_shared``), and columns of ``tensor_memory``; or an ``error``.
+    """
+    tile = {key: constants[key] for key in constants if key.startswith(("BLOCK", "num_")) or key == "STAGES"}
+    found = {"case": case, "kernel": name, "tile": tile, "seconds": round(constants["seconds"], 2)}
+    if isinstance(binary, Exception):
+        return found | {"error": f"{type(binary).__name__}: {binary}"}
+    text = binary.asm.get("ptx") or binary.asm["amdgcn"]
+    products = {kind: len(re.findall(pattern, text)) for kind, pattern in PRODUCTS.items()}
+    registers, spilled = _registers(binary)
+    return found | {
+        "products": {kind: count for kind, count in products.items() if count},
+        "registers": registers,
+        "spilled": spilled,
+        "shared": binary.metadata.shared,
+        "most_shared": gpu.shared,
+        "tensor_memory": getattr(binary.metadata, "tmem_size", None) or 0,
     }
-    constants |= {"LEFT": everything, "RIGHT": causal or everything, "SIGN": 1, "SOFTCAP": everything}
-    constants |= {"EXACT": dtype == "fp32", "UPCAST": False, "PRECISION": precision}
-    names = list(kernel.arg_names)
-    signature, attributes = {}, {}
-    for i, name in enumerate(names):
-        if name in constants:
-            signature[name] = "constexpr"
-        elif name in ABSENT and not everything:
-            signature[name], constants[name] = "constexpr", None
-        elif name in IN_DTYPE:
-            signature[name] = f"*{dtype}"
-        elif name.isupper():
-            signature[name] = {"TILES": "*i64"}.get(name, "*i32" if "OFFSETS" in name else "*fp32")
-        elif name.startswith("stride") and name.endswith("d"):
-            signature[name], constants[name] = "constexpr", 1
-        else:
-            signature[name] = "i32" if name.startswith("stride") or name in INTEGERS else "fp32"
-        aligned = (name.startswith("stride") and name not in ("stride_lt", "stride_lh")) or name in IN_DTYPE - {"SINKS"}
-        if aligned and signature[name] != "constexpr":
-            attributes[(i,)] = [["tt.divisibility", 16]]
-    source = ASTSource(
-        kernel, signature=signature, constexprs={(names.index(n),): v for n, v in constants.items()}, attrs=attributes
-    )
-    return triton.compile(source, target=TARGETS[arch], options={"num_warps": num_warps, "num_stages": num_stages})
 
 
-def usage(binary):
-    """Return registers, bytes of spills, and shared memory of a program for NVIDIA's GPUs, by their own tool."""
+def _registers(binary: Any) -> tuple[int, int]:
+    if "amdgcn" in binary.asm:
+        names = (r"\.vgpr_count:\s*(\d+)", r"\.vgpr_spill_count:\s*(\d+)")
+        return tuple(int(re.search(name, binary.asm["amdgcn"])[1]) for name in names)
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
-        text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True).stdout
-    found = re.search(r"REG:(\d+) STACK:(\d+)", text)
-    return f"{found[1]} registers, {found[2]} bytes spilled, " if found else ""
+        text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", text).groups()
+    return int(registers), int(stack)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("arch", nargs="+", choices=TARGETS)
-    parser.add_argument("--width", type=int, nargs="+", default=[64])
-    parser.add_argument("--dtype", nargs="+", default=["bf16"], choices=ITEMSIZE)
-    parser.add_argument("--kind", nargs="+", default=list(KERNELS), choices=KERNELS)
-    parser.add_argument("--tile", type=lambda s: tuple(map(int, s.split("x"))), help="as 64x64x4x3; default: all known")
-    parser.add_argument("--everything", action="store_true", help="with window, cap, sinks and lse")
+def line_of(found: dict[str, Any]) -> str:
+    """Return a report to be read."""
+    head = f"{found['case']}: {found['kernel']} {'x'.join(map(str, found['tile'].values()))}, {found['seconds']} s: "
+    if "error" in found:
+        return head + found["error"]
+    products = ", ".join(f"{count} {kind}" for kind, count in found["products"].items()) or "no products"
+    shared = f"{found['shared'] / 1024:.1f} KiB shared"
+    return head + f"{products}, {found['registers']} registers, {found['spilled']} spilled, {shared}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("gpu", choices=GPUS)
+    parser.add_argument("case", nargs="*", default=["*"], help="names, which may have wildcards; default: every case")
+    parser.add_argument("--tile", help="for attention: queries, keys, warps and stages as 64x64x4x3, not the tables'")
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    for arch in given.arch:
-        for width in given.width:
-            for dtype in given.dtype:
-                for kind in given.kind:
-                    setting = Setting(kind, width, ITEMSIZE[dtype], True)
-                    for tile in [given.tile] if given.tile else [tile for _, tile in _table(setting, arch)]:
-                        start = time.perf_counter()
-                        binary = compiled(
-                            KERNELS[kind], arch, dtype, tile, width=width, causal=True, everything=given.everything
-                        )
-                        text = binary.asm.get("ptx") or binary.asm["amdgcn"]
-                        used = usage(binary) if "cubin" in binary.asm else ""
-                        seconds = time.perf_counter() - start
-                        products = "ok" if dtype == "fp32" or PRODUCTS[arch] in text else "NO TENSOR CORES"
-                        shared = f"{binary.metadata.shared / 1024:.0f} KiB shared"
-                        print(arch, kind, dtype, width, tile, products, f"{used}{shared}, {seconds:.1f} s", flush=True)
+    kernels: list[tuple[str, Any, dict[str, Any]]] = []
+    gpu = GPUS[given.gpu]
+    compile_instead(gpu, given.gpu, kernels)
+    if given.tile:
+        tile = configs.Tile(*map(int, given.tile.split("x")))
+        run.choose = lambda setting, mean, device: tile
+    known, failed = cases(), False
+    for pattern in given.case:
+        names = fnmatch.filter(known, pattern)
+        if not names:
+            parser.error(f"no case is called {pattern!r}; there are: {', '.join(known)}")
+        for name in names:
+            known[name]()
+            for kernel in kernels:
+                found = report(name, gpu, *kernel)
+                failed |= "error" in found
+                print(json.dumps(found) if given.json else line_of(found), flush=True)
+            kernels.clear()
+    return int(failed)
 
 
 if __name__ == "__main__":
-    os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"
     sys.exit(main())

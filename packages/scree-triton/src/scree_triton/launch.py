@@ -7,7 +7,7 @@ one combination of what it would look at, so that its caller decides which it is
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from triton import knobs
@@ -36,7 +36,7 @@ class Variant:
     specialises on, and in whether pointers are multiples of 16; and be on one device.
     """
 
-    __slots__ = ("_compiled", "_constants", "_kernel", "_last", "_options")
+    __slots__ = ("_arrays", "_compiled", "_constants", "_kernel", "_last", "_options")
 
     def __init__(self, kernel: Any, constants: dict[str, Any], num_warps: int, num_stages: int) -> None:
         self._kernel = kernel
@@ -44,17 +44,22 @@ class Variant:
         self._options = {"num_warps": num_warps, "num_stages": num_stages}
         names = list(kernel.arg_names)
         self._last = tuple(constants[name] for name in names[len(names) - len(constants) :])
+        self._arrays = 0
         self._compiled: Any = None
 
     def __call__(self, programs: int, *arguments: Any) -> None:
-        """Launch on the current stream of the current device."""
+        """Launch on the current stream of the current device; arrays, or None for some, come first."""
         compiled = self._compiled
         if compiled is None or _watched():
             self._compiled = self._kernel[(programs,)](*arguments, **self._constants, **self._options)
+            self._arrays = sum(x is None or isinstance(x, torch.Tensor) for x in arguments)
             return
         stream = torch._C._cuda_getCurrentRawStream(torch._C._cuda_getDevice())
         function, metadata = compiled.function, compiled.packed_metadata
-        compiled.run(programs, 1, 1, stream, function, metadata, None, None, None, *arguments, *self._last)
+        # Of a tensor, the launcher would ask the driver where it is.
+        pointers = [x if x is None else x.data_ptr() for x in arguments[: self._arrays]]
+        rest = arguments[self._arrays :]
+        compiled.run(programs, 1, 1, stream, function, metadata, None, None, None, *pointers, *rest, *self._last)
 
 
 def _watched() -> bool:
@@ -76,19 +81,31 @@ def elsewhere(x: torch.Tensor) -> bool:
 _HERE = contextlib.nullcontext()
 
 
-def empty(shape: tuple[int, ...], dtype: torch.dtype, like: torch.Tensor) -> torch.Tensor:
-    """Return new contiguous memory on the device of a tensor, which is the current one.
+class Memory(NamedTuple):
+    """Contiguous memory to be allocated."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def memory(shape: tuple[int, ...], dtype: torch.dtype) -> Memory:
+    """Return what ``empty`` takes."""
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * size)
+    return Memory(tuple(shape), tuple(reversed(strides)), dtype)
+
+
+def empty(wanted: Memory, like: torch.Tensor) -> torch.Tensor:
+    """Return new memory on the device of a tensor, which is the current one.
 
     ``torch.empty`` takes three times as long as what the compiler of PyTorch allocates with. It is used where memory
     shall be filled, for deterministic algorithms.
     """
     if _allocate is None or not like.is_cuda or torch._C._get_deterministic_algorithms():
-        return torch.empty(shape, dtype=dtype, device=like.device)
-    strides, stride = [], 1
-    for size in reversed(shape):
-        strides.append(stride)
-        stride *= size
-    return _allocate(shape, tuple(reversed(strides)), dtype)
+        return torch.empty(wanted.shape, dtype=wanted.dtype, device=like.device)
+    return _allocate(*wanted)
 
 
 _allocate = None if ROCM else getattr(torch._C._dynamo.guards, "_empty_strided_cuda", None)

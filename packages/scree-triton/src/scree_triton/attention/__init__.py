@@ -55,9 +55,10 @@ def varlen_attention(
         out, lse, _ = triton_attention(q, k, v, *layout, sinks, *rest, return_lse)
         return out, lse.t() if return_lse else None
     batch = batch_of(q_layout, k_layout)
+    plan = run.plan_of(q, k, v, batch, sinks, options)
     learns = q.requires_grad or k.requires_grad or v.requires_grad or (sinks is not None and sinks.requires_grad)
     if learns and torch.is_grad_enabled():
-        out = Attention.apply(q, k, v, sinks, batch, options, return_lse)
+        out = Attention.apply(q, k, v, sinks, batch, plan, return_lse)
         return out if return_lse else (out, None)
-    out, lse, _ = run.forward(q, k, v, batch, sinks, options, want_lse=return_lse)
+    out, lse, _ = run.forward(q, k, v, sinks, batch, plan, want_lse=return_lse)
     return out, None if lse is None else lse.t()

@@ -26,14 +26,14 @@ class Batch:
         Bounds of the row lengths.
     """
 
-    __slots__ = ("_maxima", "_tiles", "k_offsets", "launches", "q_offsets", "size")
+    __slots__ = ("_maxima", "_tiles", "k_offsets", "plans", "q_offsets", "size")
 
     def __init__(self, q_offsets: torch.Tensor, k_offsets: torch.Tensor, max_q: int | None, max_k: int | None) -> None:
         self.q_offsets, self.k_offsets = q_offsets, k_offsets
         self.size: int = q_offsets.shape[0] - 1
         """Number of rows."""
-        self.launches: dict[Any, Any] = {}
-        """What was decided about calls on these rows, by all that decides it."""
+        self.plans: dict[Any, Any] = {}
+        """What was decided about calls on these rows, by all that decides it: ``run.Plan``."""
         self._maxima = max_q, max_k
         self._tiles: dict[Any, torch.Tensor] = {}
 

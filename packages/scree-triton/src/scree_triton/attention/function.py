@@ -23,26 +23,29 @@ class Attention(torch.autograd.Function):
         v: torch.Tensor,
         sinks: torch.Tensor | None,
         batch: Batch,
-        options: Options,
+        plan: run.Plan,
         return_lse: bool,
     ) -> Any:
         """Return the output, and the lse ``(total_q, heads)`` if asked."""
-        found = run.forward(q, k, v, batch, sinks, options, want_lse=return_lse)
-        ctx.save_for_backward(q, k, v, sinks, *found)
-        ctx.batch, ctx.options = batch, options
+        out, lse, stats = run.forward(q, k, v, sinks, batch, plan, want_lse=return_lse)
+        ctx.save_for_backward(q, k, v, out, stats, *(x for x in (sinks, lse) if x is not None))
+        ctx.batch, ctx.plan, ctx.has_sinks = batch, plan, sinks is not None
         ctx.set_materialize_grads(False)
-        return found.out if found.lse is None else (found.out, found.lse.t())
+        return out if lse is None else (out, lse.t())
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> Any:
         """Return the gradients of q, k, v and the sinks, from those of the output and, if there is one, the lse."""
         d_out, d_lse = cotangents if len(cotangents) == 2 else (*cotangents, None)
-        q, k, v, sinks, *found = ctx.saved_tensors
+        q, k, v, out, stats, *rest = ctx.saved_tensors
+        sinks, lse = rest.pop(0) if ctx.has_sinks else None, rest[0] if rest else None
         if torch.is_grad_enabled():
-            return *_differentiable(d_out, d_lse, q, k, v, sinks, ctx.batch, ctx.options), None, None, None
+            offsets = ctx.batch.q_offsets, ctx.batch.k_offsets
+            return *_differentiable(d_out, d_lse, q, k, v, sinks, offsets, ctx.plan.options), None, None, None
         if d_out is None:
-            d_out = torch.zeros_like(found[0])
-        gradients = run.backward(d_out, d_lse, q, k, v, run.Found(*found), ctx.batch, sinks, ctx.options)
+            d_out = torch.zeros_like(out)
+        found = run.Found(out, lse, stats)
+        gradients = run.backward(d_out, d_lse, q, k, v, found, sinks, ctx.batch, ctx.plan)
         return *gradients, None, None, None
 
 
@@ -53,11 +56,13 @@ def _differentiable(
     k: torch.Tensor,
     v: torch.Tensor,
     sinks: torch.Tensor | None,
-    batch: Batch,
+    offsets: tuple[torch.Tensor, torch.Tensor],
     options: Options,
 ) -> list[torch.Tensor | None]:
     """Return gradients that have a gradient: those of the torch backend, computed once more."""
-    out, lse = composite(q, k, v, batch.q_offsets, batch.k_offsets, None, None, sinks, options)
+    # One tensor may be given twice: each place has its own gradient.
+    q, k, v = (x.view_as(x) for x in (q, k, v))
+    out, lse = composite(q, k, v, *offsets, None, None, sinks, options)
     pairs = [(y, d) for y, d in ((out, d_out), (lse, d_lse)) if d is not None]
     inputs = [q, k, v, sinks]
     wanted = [x for x in inputs if x is not None and x.requires_grad]

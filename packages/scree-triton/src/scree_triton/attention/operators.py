@@ -51,7 +51,8 @@ def _forward(
         out, lse, stats = _fake_forward(q, k, v, None, None, None, None, None, None, None, None, None, None, want_lse)
         return out.zero_(), lse.fill_(-torch.inf), stats.zero_()
     batch = _batch(q_offsets, k_offsets, max_q, max_k)
-    out, lse, stats = run.forward(q, k, v, batch, sinks, options, want_lse=want_lse)
+    plan = run.plan_of(q, k, v, batch, sinks, options)
+    out, lse, stats = run.forward(q, k, v, sinks, batch, plan, want_lse=want_lse)
     return out, stats.new_empty(0) if lse is None else lse, stats
 
 
@@ -81,9 +82,8 @@ def _backward(
         return *(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)), none  # pyrefly: ignore
     batch = _batch(q_offsets, k_offsets, max_q, max_k)
     found = run.Found(out, lse if lse.numel() else None, stats)
-    d_q, d_k, d_v, d_sinks = run.backward(
-        d_out, None if d_lse is None else d_lse.t(), q, k, v, found, batch, sinks, options
-    )
+    plan, d_lse = run.plan_of(q, k, v, batch, sinks, options), None if d_lse is None else d_lse.t()
+    d_q, d_k, d_v, d_sinks = run.backward(d_out, d_lse, q, k, v, found, sinks, batch, plan)
     return d_q, d_k, d_v, none if d_sinks is None else d_sinks
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from scree_triton.attention.kernels.tiles import tiles_kernel
-from scree_triton.launch import Variant, empty, on_device_of, power_of_2
+from scree_triton.launch import Variant, empty, memory, on_device_of, power_of_2
 
 MANY = 4096
 """Rows from which on a sort is cheaper than each row's comparison with all others."""
@@ -45,7 +45,7 @@ def make_tiles(offsets: torch.Tensor, others: torch.Tensor, capacity: int, block
     batch = offsets.shape[0] - 1
     before = _before(offsets, others, block) if batch > MANY else None
     with on_device_of(offsets):
-        tiles = empty((capacity,), torch.int64, offsets)
+        tiles = empty(memory((capacity,), torch.int64), offsets)
         _variant(offsets, others, batch, block)(batch, offsets, others, before, tiles, batch, capacity)
     return tiles
 

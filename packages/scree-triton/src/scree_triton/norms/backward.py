@@ -65,6 +65,8 @@ def _backward_kernel(
         if d_x_ptr is not None:
             if weight_ptr is not None:
                 d *= weight[None, :]  # pyrefly: ignore[unbound-name]
+            if CENTRED and FEATURES == 1:
+                d -= d  # what is left of it, exactly: the compiler would fuse the product above with its mean
             along = tl.math.div_rn(tl.sum(d * n, 1), FEATURES * 1.0)[:, None]
             if CENTRED:
                 d -= tl.math.div_rn(tl.sum(d, 1), FEATURES * 1.0)[:, None]

@@ -1,0 +1,111 @@
+"""Every kernel compiles for GPUs that aren't there, into programs that they can run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton's compilers come for Linux alone")
+
+PROGRAM = Path(__file__).with_name("ahead.py")
+CASES = {
+    "attention": [*(f"attention bf16 {width}" for width in (32, 64, 128, 256)), "attention bf16 128 everything"],
+    "others": [
+        *(f"norms bf16 {features}" for features in (64, 4096, 16384, 16392)),
+        "norms fp32 3000",
+        *(f"softmax bf16 {sizes}" for sizes in ("4x20x1", "4096x20x1", "4x10000x1", "4x200x64")),
+        "softmax fp32 4x200x3",
+        "rope bf16 128of128 halves",
+        "rope fp32 32of80 neighbours",
+    ],
+}
+MORE = {
+    ("sm_80", "attention"): ["attention fp32 128"],
+    ("sm_90", "attention"): ["attention bf16 16", "attention fp16 64"],
+    ("gfx942", "attention"): ["attention bf16 16", "attention fp16 64", "attention fp32 64"],
+}
+"""Cases for one kind of GPU: a test takes minutes for what differs little between them."""
+KERNELS = {
+    "attention": {
+        "attention.kernels.tiles.tiles_kernel",
+        "attention.kernels.forward.forward_kernel",
+        "attention.kernels.backward.queries_kernel",
+        "attention.kernels.backward.keys_kernel",
+    },
+    "others": {
+        "norms.forward._forward_kernel",
+        "norms.backward._backward_kernel",
+        "norms.sums._sum_kernel",
+        "norms.wide.wide_forward_kernel",
+        "norms.wide._rows_kernel",
+        "norms.wide._columns_kernel",
+        "softmax._forward_kernel",
+        "softmax._backward_kernel",
+        "rope._rotate_kernel",
+    },
+}
+NEWEST = {"sm_80": "mma.sync", "sm_90": "wgmma", "sm_100": "tcgen05.mma", "gfx942": "mfma"}
+"""What multiplies tiles."""
+TENSOR_MEMORY = 512
+"""Columns that a program has on sm_100."""
+MOST_SPILLED = 128
+"""Bytes of a thread in half precision on sm_90, whose tiles were measured."""
+WIDEST_SPILLED = 384
+"""The same where the gradient of the widest rows adds up those of weight and bias in registers."""
+
+
+@pytest.mark.parametrize("part", CASES)
+@pytest.mark.parametrize("gpu", NEWEST)
+def test_kernels_compile_into_what_the_smallest_gpu_of_a_kind_can_run(gpu, part, tmp_path):
+    # The path is the cache's: what another run compiled proves nothing.
+    settings = {"TRITON_INTERPRET": "0", "TRITON_DEFAULT_FP_FUSION": "1", "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, str(PROGRAM), gpu, *CASES[part], *MORE.get((gpu, part), []), "--json"]
+    child = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
+    kernels = [json.loads(line) for line in child.stdout.splitlines()]
+    faults = [
+        f"{kernel['case']}: {kernel['kernel']}: {fault}" for kernel in kernels for fault in faults_of(gpu, kernel)
+    ]
+    assert not faults, "\n".join(faults)
+    assert child.returncode == 0, child.stderr
+    assert {kernel["kernel"] for kernel in kernels} == KERNELS[part]
+    print(f"{gpu}: {len(kernels)} kernels in {sum(kernel['seconds'] for kernel in kernels):.0f} s")
+
+
+def faults_of(gpu: str, kernel: dict[str, Any]) -> list[str]:
+    """Return what is wrong with a compiled kernel, as ``ahead.py`` reports it."""
+    if "error" in kernel:
+        return [kernel["error"]]
+    faults = []
+    if kernel["shared"] > kernel["most_shared"]:
+        faults.append(f"shares {kernel['shared']} bytes, of which there are {kernel['most_shared']}")
+    if kernel["tensor_memory"] > TENSOR_MEMORY:
+        faults.append(f"takes {kernel['tensor_memory']} columns of tensor memory, of which there are {TENSOR_MEMORY}")
+    products = products_of(gpu, kernel)
+    if set(kernel["products"]) != products:
+        faults.append(f"multiplies by {kernel['products'] or 'nothing'}, not by {products or 'nothing'}")
+    is_widest = kernel["kernel"] == "norms.backward._backward_kernel" and kernel["tile"]["BLOCK"] == 16384
+    most = WIDEST_SPILLED if is_widest else MOST_SPILLED
+    if gpu == "sm_90" and " fp32 " not in kernel["case"] and kernel["spilled"] > most:
+        faults.append(f"spills {kernel['spilled']} bytes of a thread, more than {most}")
+    return faults
+
+
+def products_of(gpu: str, kernel: dict[str, Any]) -> set[str]:
+    """Return by which instructions a kernel is to multiply tiles."""
+    name = kernel["kernel"].rpartition(".")[2]
+    if name not in ("forward_kernel", "queries_kernel", "keys_kernel"):
+        return set()
+    if " fp32 " in kernel["case"] and gpu != "gfx942":  # exact products: NVIDIA's tensor cores round to tf32
+        return set()
+    rows = kernel["tile"]["BLOCK_N" if name == "keys_kernel" else "BLOCK_M"]
+    if gpu in ("sm_90", "sm_100") and rows < 64:  # four warps together multiply 64 rows or more
+        return {"mma.sync"}
+    return {NEWEST[gpu]}
