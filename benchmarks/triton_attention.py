@@ -3,8 +3,7 @@
     python benchmarks/triton_attention.py --json --plot
     python benchmarks/triton_attention.py --plot-from benchmarks/results/triton-attention-DATE.json
 
-FlashAttention-2 is PyTorch's own; 3 (``fa3_fwd_interface``) and 4 (``flash_attn.cute``) take part where they are
-installed. A training step is forward and backward for a given gradient of the output. Python's calls are timed with
+A training step is forward and backward for a given gradient of the output. Python's calls are timed with
 empty caches on the device, as are replays of CUDA graphs, in which no host takes part.
 """
 
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import shutil
 import signal
@@ -21,200 +19,31 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import harness
 import torch
+from competitors.flash_attention import (
+    REFERENCE_TOKENS,
+    Run,
+    captured,
+    check,
+    draw,
+    installed,
+    reason,
+    reference,
+    stepping,
+    ways,
+)
 from harness import RESULTS, at_most
+from ratios import FORWARD, FORWARD_MEDIAN, STEP, STEP_MEDIAN, plot
 from workloads import ATTENTION_TRITON, Attention
 
-import scree
-
-DEVICE, BACKEND = "cuda", "triton"
-PEERS = {"fa3": "fa3_fwd_interface", "fa4": "flash_attn.cute"}
-NO_WORSE, CLOSE = 1.1, 1e-2
-"""Errors: of scree, as a multiple of FlashAttention-2's; of anyone, relative to the result."""
-REFERENCE_TOKENS = 40_000
-"""Up to which a reference is computed; beyond them FlashAttention-2 is it."""
 LARGE = 15_000
 """Tokens from which on a step is the device's work, not the host's."""
-FORWARD, FORWARD_MEDIAN, STEP, STEP_MEDIAN, SMALL_STEP, SMALL_GRAPH, LAUNCH_US = 0.70, 0.60, 0.85, 0.75, 1.0, 0.70, 30
+SMALL_STEP, SMALL_GRAPH, LAUNCH_US = 1.0, 0.70, 30
 AGAINST = {"scree": "fa2", "scree, new Arrays": "fa2", "scree, graph": "fa2, graph", "fa3": "fa2", "fa4": "fa2"}
 """Whom each candidate is measured against."""
-
-Run = Callable[[], Any]
-
-
-class Refused(Exception):
-    """A result is wrong or missing: no figures."""
-
-
-class Inputs(NamedTuple):
-    """A batch on the device."""
-
-    qkv: tuple[torch.Tensor, ...]
-    d_out: torch.Tensor
-    offsets: torch.Tensor
-    longest: int
-
-
-def draw(workload: Attention) -> Inputs:
-    """Draw a batch, the same each time."""
-    generator = torch.Generator(DEVICE).manual_seed(0)
-    heads, kv_heads = workload.heads, workload.kv_heads or workload.heads
-    q, k, v, d_out = (
-        torch.randn(workload.tokens, h, workload.head_dim, generator=generator, device=DEVICE).to(
-            getattr(torch, workload.dtype)
-        )
-        for h in (heads, kv_heads, kv_heads, heads)
-    )
-    offsets = torch.tensor((0, *workload.lengths)).cumsum(0).to(DEVICE, torch.int32)
-    return Inputs((q, k, v), d_out, offsets, max(workload.lengths))
-
-
-# ---------------------------------------------------------------------- candidates
-
-
-def installed() -> dict[str, Callable[..., Any]]:
-    """Return the peers' functions; print why one doesn't take part."""
-    found: dict[str, Callable[..., Any]] = {"fa2": torch.ops.aten._flash_attention_forward}
-    for name, module in PEERS.items():
-        try:
-            found[name] = importlib.import_module(module).flash_attn_varlen_func
-        except Exception as error:  # a library that is there may still not load
-            print(f"{name} doesn't take part: {_reason(error)}")
-    return found
-
-
-def ways(workload: Attention, x: Inputs, functions: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Run]]:
-    """Return each way by its name: a function from q, k and v to the call that attends."""
-    causal, (rows, longest) = workload.causal, (x.offsets, x.longest)
-
-    def attend(*arrays: Any) -> torch.Tensor:
-        return scree.varlen_attention(*arrays, causal=causal, backend=BACKEND).values
-
-    def shared(*qkv: torch.Tensor) -> Run:
-        first = scree.Array(qkv[0], rows, max_length=longest)
-        arrays = first, *(first.with_values(values) for values in qkv[1:])
-        return lambda: attend(*arrays)
-
-    def new(*qkv: torch.Tensor) -> Run:
-        return lambda: attend(*(scree.Array(values, rows, max_length=longest) for values in qkv))
-
-    def fa2(*qkv: torch.Tensor) -> Run:
-        return lambda: functions["fa2"](*qkv, rows, rows, longest, longest, 0.0, causal, False)[0]
-
-    def fa3(*qkv: torch.Tensor) -> Run:
-        halves = [values.bfloat16() for values in qkv]  # it knows no other dtype
-        return lambda: _first(functions["fa3"](*halves, rows, rows, longest, longest, causal=causal))
-
-    def fa4(*qkv: torch.Tensor) -> Run:
-        where = {"cu_seqlens_q": rows, "cu_seqlens_k": rows, "max_seqlen_q": longest, "max_seqlen_k": longest}
-        return lambda: _first(functions["fa4"](*qkv, **where, causal=causal))
-
-    peers = {name: way for name, way in (("fa2", fa2), ("fa3", fa3), ("fa4", fa4)) if name in functions}
-    return peers | {"scree": shared, "scree, new Arrays": new}
-
-
-def _first(found: Any) -> torch.Tensor:
-    return found[0] if isinstance(found, tuple) else found
-
-
-def stepping(way: Callable[..., Run], x: Inputs) -> Run:
-    """Return a training step: forward, and the gradients of q, k and v."""
-    leaves = [values.clone().requires_grad_() for values in x.qkv]
-    run = way(*leaves)
-    return lambda: torch.autograd.grad(run(), leaves, x.d_out)
-
-
-def captured(run: Run) -> Run:
-    """Return the replay of a call as a CUDA graph, which writes where it wrote before."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = run()
-
-    def replay() -> Any:
-        graph.replay()
-        return found
-
-    return replay
-
-
-# ---------------------------------------------------------------------- checks
-
-
-def reference(workload: Attention, qkv: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Attend row by row in float64; the result is rounded to float32."""
-    group = workload.heads // (workload.kv_heads or workload.heads)
-    outs = []
-    for row in zip(*(values.split(workload.lengths) for values in qkv), strict=True):
-        q, k, v = (values.double().transpose(0, 1) for values in row)
-        k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
-        scores = q @ k.transpose(1, 2) * workload.head_dim**-0.5
-        if workload.causal:
-            scores.masked_fill_(torch.ones(scores.shape[1:], dtype=torch.bool, device=DEVICE).triu(1), -torch.inf)
-        outs.append((scores.softmax(-1) @ v).transpose(0, 1).float())
-    return torch.cat(outs)
-
-
-def error(got: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Return how far off a result is, relative to its size."""
-    wide = wanted.float()
-    return float((got.float() - wide).norm() / wide.norm())
-
-
-def check(runs: dict[str, Run], wanted: tuple[torch.Tensor, ...], exact: bool, skipped: dict[str, str]) -> list[float]:
-    """Run each candidate; drop a peer that fails or is wrong, and refuse to go on without scree or FlashAttention-2.
-
-    Parameters
-    ----------
-    runs : dict
-        Candidates by name, FlashAttention-2 first; those that are dropped leave it.
-    wanted : tuple of tensors
-        What they shall return.
-    exact : bool
-        Whether that is exact: then scree may be off by what FlashAttention-2 is, and a tenth of it.
-    skipped : dict
-        Takes the reasons.
-
-    Returns
-    -------
-    list of float
-        The largest error of FlashAttention-2 and of scree.
-    """
-    errors = {}
-    for name in list(runs):
-        try:
-            got = runs[name]()
-        except Exception as failure:
-            if name in ("fa2", "scree", "scree, new Arrays"):
-                raise
-            skipped[name] = _reason(failure)
-            del runs[name]
-            continue
-        pairs = zip(got if isinstance(got, tuple) else (got,), wanted, strict=True)
-        found = [error(*pair) for pair in pairs]
-        most = NO_WORSE * errors["fa2"] if exact and name.startswith("scree") else CLOSE
-        if not all(off <= most for off in found):  # NaN isn't either
-            reason = f"off by {', '.join(f'{off:.1e}' for off in found)}, allowed {most:.1e}"
-            if name.startswith(("scree", "fa2")):
-                raise Refused(f"{name}: {reason}")
-            skipped[name] = reason
-            del runs[name]
-        errors[name] = max(found)
-    return [errors["fa2"], errors["scree"]]
-
-
-def _reason(failure: BaseException) -> str:
-    lines = str(failure).strip().splitlines() or [""]
-    return f"{type(failure).__name__}: {lines[0][:160]}"
-
 
 # ---------------------------------------------------------------------- measurements
 
@@ -249,7 +78,7 @@ def measure(workload: Attention, functions: dict[str, Callable[..., Any]], round
             try:
                 runs[f"{name}, graph"] = captured(runs[name])
             except Exception as failure:
-                skipped[f"{name}, graph"] = _reason(failure)
+                skipped[f"{name}, graph"] = reason(failure)
         figures["error"][kind] = check(runs, wanted, exact and kind == "forward", skipped)
         del wanted
         ms = median_ms(runs, rounds)
@@ -340,8 +169,8 @@ def summarise(kept: dict[str, Any]) -> None:
         figure = "" if goal["figure"] is None else f"{goal['figure']:.2f}"
         decides = f"of {goal['count']:2}  {goal['verdict']}  {', '.join(goal['at'])}"
         print(f"  {goal['goal']:38} {figure:>6}  {decides}".rstrip())
-    for name, reason in kept["refused"].items():
-        print(f"  {name}: no figures: {reason}")
+    for name, why in kept["refused"].items():
+        print(f"  {name}: no figures: {why}")
 
 
 def environment() -> dict[str, Any]:
@@ -363,56 +192,6 @@ def _driver() -> str:
         return "unknown"
     command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
     return (subprocess.run(command, capture_output=True, text=True).stdout.split() or ["unknown"])[0]
-
-
-def plot(kept: dict[str, Any], path: Path) -> None:
-    """Draw the ratios of all batches as an SVG: forward on the left, steps on the right."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SystemExit(
-            "a plot needs matplotlib: pip install matplotlib; --plot-from draws figures kept with --json on any machine"
-        ) from None
-    matplotlib.rcParams.update({"svg.hashsalt": "scree", "svg.fonttype": "none"})
-    if not (names := list(kept["shapes"])[::-1]):
-        raise SystemExit("there are no figures to draw")
-    figure = Figure(figsize=(11, 1.5 + 0.22 * len(names)), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for panel, kind, lines in zip(
-        panels, ("forward", "step"), ((FORWARD, FORWARD_MEDIAN), (STEP, STEP_MEDIAN)), strict=True
-    ):
-        for candidate, (marker, colour) in MARKS.items():
-            ratios = {name: kept["shapes"][name][kind]["ratio"].get(candidate) for name in names}
-            seen = {name: ratio for name, ratio in ratios.items() if ratio is not None}
-            if seen:
-                at = [names.index(name) for name in seen]
-                panel.plot(list(seen.values()), at, marker, color=colour, label=candidate, markersize=5)
-        panel.axvline(1, color="black", linewidth=1)
-        for goal, style in zip(lines, ("--", ":"), strict=True):
-            panel.axvline(goal, color="green", linestyle=style, linewidth=1, label=f"goal {goal:.2f}")
-        panel.set(title=f"{kind}: time, relative to FlashAttention-2", xlim=(0.25, 8), xscale="log")
-        ticks = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8]
-        panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        panel.minorticks_off()
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.04))
-    panels[0].set_yticks(range(len(names)), names, fontsize=7)
-    where = kept["environment"]
-    figure.suptitle(
-        f"{where['device']}, PyTorch {where['torch']}, Triton {where['triton']}, {where['date']}", fontsize=9
-    )
-    figure.savefig(path, format="svg", metadata={"Date": None})
-    print(f"drawn: {path.name}")
-
-
-MARKS = {
-    "fa3": ("x", "tab:orange"),
-    "fa4": ("+", "tab:red"),
-    "scree, new Arrays": ("d", "tab:cyan"),
-    "scree, graph": ("s", "tab:purple"),
-    "scree": ("o", "tab:blue"),
-}
 
 
 def options() -> argparse.Namespace:
@@ -474,8 +253,8 @@ def main() -> None:
                 if name == chosen.smallest:
                     kept["launch"] = {"shape": name, "us": launch_us(ATTENTION_TRITON[name], functions)}
             except Exception as failure:
-                kept["refused"][name] = _reason(failure)
-                print(f"{name}: no figures: {_reason(failure)}", flush=True)
+                kept["refused"][name] = reason(failure)
+                print(f"{name}: no figures: {reason(failure)}", flush=True)
             torch.cuda.empty_cache()
             if chosen.json:
                 write(kept, path)

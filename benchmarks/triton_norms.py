@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from competitors.flash_attention import BACKEND, DEVICE, Run, error
 from harness import Row, at_most, report
 from torch.nn import functional
-from triton_attention import BACKEND, DEVICE, Run, environment, error, median_ms, until
+from triton_attention import environment, median_ms, until
 from workloads import NORMS_GPU, ROPE_GPU, SOFTMAX_GPU, Layout
 
 import scree
