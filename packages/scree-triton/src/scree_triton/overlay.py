@@ -152,8 +152,8 @@ def _why_not_dtype(x: torch.Tensor) -> str | None:
 def _why_not_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
     if not torch.compiler.is_compiling() and in_transform():
         return "kernels run outside the transforms of torch.func"
-    if q.dtype not in DTYPES:
-        return _why_not_dtype(q)
+    if (reason := _why_not_dtype(q)) is not None:
+        return reason
     if max(q.shape[2], v.shape[2]) > WIDEST:
         return f"head_dim must be at most {WIDEST}, not {max(q.shape[2], v.shape[2])}"
     if max(q.shape[0], k.shape[0]) > INT32_MAX:

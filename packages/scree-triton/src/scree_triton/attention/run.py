@@ -46,14 +46,15 @@ class Plan:
     It is kept with a batch, so it mustn't hold one.
     """
 
-    __slots__ = ("backward", "forward", "lse", "options", "out", "stats")
+    __slots__ = ("backward", "forward", "gradients", "lse", "options", "out", "stats")
 
-    def __init__(self, q: torch.Tensor, v: torch.Tensor, options: Options) -> None:
+    def __init__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: Options) -> None:
         total, heads, _ = q.shape
         self.options = options
         self.out = memory((total, heads, v.shape[2]), q.dtype)
         self.lse = memory((heads, total), torch.float32)
         self.stats = memory((planes(q), heads, total), torch.float32)
+        self.gradients = tuple(memory(tuple(x.shape), x.dtype) for x in (q, k, v))
         self.forward: dict[bool, Launch] = {}
         """By whether the lse is wanted."""
         self.backward: dict[Any, tuple[Launch, Launch]] = {}
@@ -81,7 +82,7 @@ def plan_of(
     key = sinks is None or sinks.dtype, options, aligned, shapes
     plan = batch.plans.get(key)
     if plan is None:
-        plan = batch.plans[key] = Plan(q, v, options)
+        plan = batch.plans[key] = Plan(q, k, v, options)
     return plan
 
 
@@ -141,7 +142,7 @@ def backward(
     if launches is None:
         launches = plan.backward[key] = _backward_launches(d_out, d_lse, q, k, v, sinks, batch, plan)
     queries, keys = launches
-    d_q, d_k, d_v = (empty(memory(tuple(x.shape), x.dtype), x) for x in (q, k, v))
+    d_q, d_k, d_v = (empty(wanted, q) for wanted in plan.gradients)
     delta = empty(plan.lse, q)
     # Elements behind the last row are nobody's, and the sum goes over all.
     shares = None if sinks is None else torch.zeros(plan.lse.shape, dtype=torch.float32, device=q.device)

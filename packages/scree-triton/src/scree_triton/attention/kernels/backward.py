@@ -21,7 +21,7 @@ from scree_triton.attention.kernels.scores import (
     signed,
     squashed,
 )
-from scree_triton.attention.kernels.tiles import place_in, row_of
+from scree_triton.attention.kernels.tiles import lengths_of, place_in, queries_of, row_of
 
 
 @triton.jit
@@ -92,14 +92,8 @@ def queries_kernel(
     if tile < 0:
         return
     row, j = row_of(tile), place_in(tile)
-    q_start = tl.load(Q_OFFSETS + row).to(tl.int64)
-    k_start = tl.load(K_OFFSETS + row).to(tl.int64)
-    lq = (tl.load(Q_OFFSETS + row + 1) - q_start).to(tl.int32)
-    lk = (tl.load(K_OFFSETS + row + 1) - k_start).to(tl.int32)
-    count = (lq + BLOCK_M - 1) // BLOCK_M
-    place = program - (program // heads - j) * heads
-    first = (count - 1 - (place % (count * GROUP)) // GROUP) * BLOCK_M
-    head = place // (count * GROUP) * GROUP + place % GROUP
+    q_start, k_start, lq, lk = lengths_of(row, Q_OFFSETS, K_OFFSETS)
+    first, head = queries_of(j, program, heads, lq, BLOCK_M, GROUP)
     kv_head = head // GROUP
 
     query = first + tl.arange(0, BLOCK_M)
@@ -226,10 +220,7 @@ def keys_kernel(
     if tile < 0:
         return
     row, j = row_of(tile), place_in(tile)
-    q_start = tl.load(Q_OFFSETS + row).to(tl.int64)
-    k_start = tl.load(K_OFFSETS + row).to(tl.int64)
-    lq = (tl.load(Q_OFFSETS + row + 1) - q_start).to(tl.int32)
-    lk = (tl.load(K_OFFSETS + row + 1) - k_start).to(tl.int32)
+    q_start, k_start, lq, lk = lengths_of(row, Q_OFFSETS, K_OFFSETS)
     count = (lk + BLOCK_N - 1) // BLOCK_N
     place = program - (program // kv_heads - j) * kv_heads
     kv_head = place // count

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from scree_triton.attention.kernels.scores import LOG2E, blocks_of_keys, key_range, load_tile, signed, squashed
-from scree_triton.attention.kernels.tiles import place_in, row_of
+from scree_triton.attention.kernels.tiles import lengths_of, place_in, queries_of, row_of
 
 
 @triton.jit
@@ -58,18 +58,9 @@ def forward_kernel(
     if tile < 0:
         return
     row, j = row_of(tile), place_in(tile)
-    q_start = tl.load(Q_OFFSETS + row).to(tl.int64)
-    k_start = tl.load(K_OFFSETS + row).to(tl.int64)
-    lq = (tl.load(Q_OFFSETS + row + 1) - q_start).to(tl.int32)
-    lk = (tl.load(K_OFFSETS + row + 1) - k_start).to(tl.int32)
-    # All programs of a row and a head of its keys come behind each other, so that these stay in the cache: the tiles
-    # from the last, which a causal row has most work for, and of each tile the heads of the group.
-    count = (lq + BLOCK_M - 1) // BLOCK_M
-    place = program - (program // heads - j) * heads
-    j = count - 1 - (place % (count * GROUP)) // GROUP
-    head = place // (count * GROUP) * GROUP + place % GROUP
+    q_start, k_start, lq, lk = lengths_of(row, Q_OFFSETS, K_OFFSETS)
+    first, head = queries_of(j, program, heads, lq, BLOCK_M, GROUP)
     kv_head = head // GROUP
-    first = j * BLOCK_M
 
     Q += q_start * stride_qt + head.to(tl.int64) * stride_qh
     K += k_start * stride_kt + kv_head.to(tl.int64) * stride_kh

@@ -18,6 +18,29 @@ def place_in(tile):
     return (tile & 0xFFFFFFFF).to(tl.int32)
 
 
+@triton.jit
+def lengths_of(row, Q_OFFSETS, K_OFFSETS):
+    """Return where a row's queries and keys start, in 64 bits, and how many there are."""
+    q_start = tl.load(Q_OFFSETS + row).to(tl.int64)
+    k_start = tl.load(K_OFFSETS + row).to(tl.int64)
+    lq = (tl.load(Q_OFFSETS + row + 1) - q_start).to(tl.int32)
+    lk = (tl.load(K_OFFSETS + row + 1) - k_start).to(tl.int32)
+    return q_start, k_start, lq, lk
+
+
+@triton.jit
+def queries_of(j, program, heads, lq, BLOCK: tl.constexpr, GROUP: tl.constexpr):
+    """Return the first query of a program, whose tile is the j-th of its row in the map, and its head.
+
+    All programs of a row and a head of its keys come behind each other, so that these stay in the cache: the tiles
+    from the last, which a causal row has most work for, and of each tile the heads of the group.
+    """
+    count = (lq + BLOCK - 1) // BLOCK
+    place = program - (program // heads - j) * heads
+    first = (count - 1 - (place % (count * GROUP)) // GROUP) * BLOCK
+    return first, place // (count * GROUP) * GROUP + place % GROUP
+
+
 @triton.jit(
     do_not_specialize=["batch", "capacity"],
     do_not_specialize_on_alignment=["OFFSETS", "OTHERS", "BEFORE"],
