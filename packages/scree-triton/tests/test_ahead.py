@@ -37,8 +37,9 @@ KERNELS = {
     "attention": {
         "attention.kernels.tiles.tiles_kernel",
         "attention.kernels.forward.forward_kernel",
-        "attention.kernels.backward.queries_kernel",
-        "attention.kernels.backward.keys_kernel",
+        "attention.kernels.queries.queries_kernel",
+        "attention.kernels.keys.keys_kernel",
+        "attention.kernels.both.both_kernel",
     },
     "others": {
         "norms.forward._forward_kernel",
@@ -101,11 +102,11 @@ def faults_of(gpu: str, kernel: dict[str, Any]) -> list[str]:
 def products_of(gpu: str, kernel: dict[str, Any]) -> set[str]:
     """Return by which instructions a kernel is to multiply tiles."""
     name = kernel["kernel"].rpartition(".")[2]
-    if name not in ("forward_kernel", "queries_kernel", "keys_kernel"):
+    if name not in ("forward_kernel", "queries_kernel", "keys_kernel", "both_kernel"):
         return set()
     if " fp32 " in kernel["case"] and gpu != "gfx942":  # exact products: NVIDIA's tensor cores round to tf32
         return set()
-    rows = kernel["tile"]["BLOCK_N" if name == "keys_kernel" else "BLOCK_M"]
-    if gpu in ("sm_90", "sm_100") and rows < 64:  # four warps together multiply 64 rows or more
-        return {"mma.sync"}
-    return {NEWEST[gpu]}
+    rows = {"keys_kernel": ["BLOCK_N"], "both_kernel": ["QUERIES_M", "KEYS_N"]}.get(name, ["BLOCK_M"])
+    # Four warps together multiply 64 rows or more.
+    small = [gpu in ("sm_90", "sm_100") and kernel["tile"][side] < 64 for side in rows]
+    return {"mma.sync" if is_small else NEWEST[gpu] for is_small in small}

@@ -9,11 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import scree_core as scree  # noqa: E402
+from scree_core import programs  # noqa: E402
 from scree_core.testing.budget import check  # noqa: E402
 from scree_core.testing.case import Dense, Rows  # noqa: E402
 from scree_core.testing.expected import as_numbers, reference_gradients, reference_outputs  # noqa: E402
 from scree_core.testing.placing import rounded, widened  # noqa: E402
 from scree_torch.convert import to_numpy  # noqa: E402
+from scree_triton.attention import run  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter"),
@@ -110,7 +112,7 @@ def test_random_calls_drawn_anew(part, dtype):
 
 @pytest.mark.parametrize(("head_dim", "head_dim_v"), [(20, 8), (40, 4), (72, 20), (64, 16), (128, 32), (192, 128)])
 def test_values_may_be_narrower_than_keys(head_dim, head_dim_v, device):
-    """Of which a compiler made wrong code: ``run._constants``."""
+    """Of which a compiler made wrong code: ``variants._constants``."""
     q, k = (rows([150, 0, 70], 4, head_dim, device=device, dtype=torch.float16, seed=i) for i in range(2))
     v = rows([150, 0, 70], 4, head_dim_v, device=device, dtype=torch.float16, seed=2)
     leaves = [x.values.requires_grad_() for x in (q, k, v)]
@@ -122,6 +124,42 @@ def test_values_may_be_narrower_than_keys(head_dim, head_dim_v, device):
 
     for got, want in zip(gradients("triton", torch.float16), gradients("torch", torch.float32), strict=True):
         torch.testing.assert_close(got.float(), want.float(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "heads", "options"),
+    [
+        ("float16", 2, {"causal": True}),
+        ("bfloat16", 4, {}),
+        ("float16", 4, {"causal": True, "window": (40, 0), "softcap": 4.0, "scale": -0.3}),
+        ("float16", 2, {"sinks": True}),
+    ],
+)
+def test_one_launch_for_both_kernels_of_backward_finds_what_two_do(monkeypatch, dtype, heads, options, device):
+    from scree_triton.attention import backward
+
+    dtype, options = getattr(torch, dtype), dict(options)
+    q, g = (rows([0, 70, 1, 130], heads, 48, device=device, dtype=dtype, seed=i) for i in range(2))
+    k, v = (rows([5, 70, 90, 129], 2, 48, device=device, dtype=dtype, seed=i) for i in range(2, 4))
+    leaves = [x.values.requires_grad_() for x in (q, k, v)]
+    if options.pop("sinks", False):
+        options["sinks"] = torch.randn(heads, device=device, dtype=dtype).requires_grad_()
+        leaves.append(options["sinks"])
+    launches = []
+
+    def gradients(few):
+        monkeypatch.setattr(backward, "FEW", few)
+        monkeypatch.setattr(run, "_plans", {})
+        programs.forget()
+        out = scree.varlen_attention(q, k, v, backend="triton", **options).values
+        found = torch.autograd.grad(out, leaves, g.values)
+        (plan,) = run._plans.values()
+        launches.extend(plan.backward.values())
+        return found
+
+    for one, two in zip(gradients(10**6), gradients(0), strict=True):
+        assert torch.equal(one, two)
+    assert [each.keys is None for each in launches] == [True, False]
 
 
 def test_slices_of_a_fused_projection_are_taken_as_they_are(device):

@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import scree_core as scree  # noqa: E402
+from scree_core import programs  # noqa: E402
 
 pytestmark = [
     pytest.mark.cuda,
@@ -133,6 +134,30 @@ def test_profilers_hear_of_launches():
     finally:
         hook.remove(heard.append)
     assert heard
+
+
+def test_a_kernel_is_started_by_torch_or_by_triton(monkeypatch):
+    from scree_triton import starters
+    from scree_triton.attention import run, variants
+
+    def step():
+        for kept in (run._plans, variants._variants, variants._both):
+            kept.clear()
+        programs.forget()
+        arr = rows([30, 0, 70, 5], 2, 16)
+        values = arr.values.requires_grad_()
+        for _ in range(2):  # the first launch is Triton's in any case
+            out, lse = attend(arr.with_values(values), None, causal=True, return_lse=True)
+            found = out.values, lse.values, *torch.autograd.grad(out.values.sum() + lse.values.sum(), values)
+        (plan,) = run._plans.values()
+        return found, type(plan.forward[True][0]._variant.start)
+
+    by_torch, starter = step()
+    assert starter is starters.ByTorch
+    monkeypatch.setattr(starters, "_launcher", None)
+    by_triton, starter = step()
+    assert starter is starters.ByTriton
+    assert all(torch.equal(x, y) for x, y in zip(by_torch, by_triton, strict=True))
 
 
 def test_an_operator_passes_the_checks_of_torch():

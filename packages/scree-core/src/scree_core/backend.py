@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Generic
 
 import numpy as np
@@ -19,8 +19,8 @@ import numpy as np
 from scree_core import reference, tail
 from scree_core.errors import UnsupportedError
 from scree_core.layout import Layout, offsets_from_lengths
+from scree_core.plugin import Plugin
 from scree_core.protocols import ArrayT, Namespace
-from scree_core.versions import module_version
 
 CONTRACT = 1
 
@@ -50,7 +50,7 @@ HALF_DTYPES = ("float16", "bfloat16")
 FLOAT_DTYPES = ("float64", "float32", *HALF_DTYPES)
 
 
-class Backend(abc.ABC, Generic[ArrayT]):
+class Backend(Plugin, Generic[ArrayT]):
     """An array library's implementation of the contract.
 
     Subclass it, name it like the root module of the array type it owns, implement the four abstract
@@ -103,6 +103,14 @@ class Backend(abc.ABC, Generic[ArrayT]):
     def may_cache(self, x: ArrayT) -> bool:
         """Tell whether ``x`` may be kept beyond this call: False under a trace."""
         return False
+
+    def form(self, *arrays: ArrayT) -> Hashable | None:
+        """Return all that checks, and the choice of who runs a call, may look at in arrays; None under a trace.
+
+        Library, shapes, strides, dtypes and devices: calls that agree in them are checked once. The default, None,
+        has every call checked.
+        """
+        return None
 
     def dtype(self, name: str) -> Any:
         """Return the library's dtype of that name, such as ``"float16"``."""
@@ -167,17 +175,6 @@ class Backend(abc.ABC, Generic[ArrayT]):
         than a trace of its steps, and keeps none. Without an override the library differentiates ``fn`` by itself.
         """
         return fn
-
-    def why_not(self, op: str, /, *args: Any, **kwargs: Any) -> str | None:
-        """Return why this call can't run here as a sentence, or None where it can.
-
-        ``args`` and ``kwargs`` are those that the op's method would receive.
-        """
-        return None
-
-    def version(self) -> str:
-        """Return the version of the array library, for reports."""
-        return module_version(self.name)
 
     # ------------------------------------------------------------------ layouts
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 from _thread import allocate_lock  # what threading.Lock is, without the import of threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple
 
 from scree_core.backend import Backend
@@ -66,6 +67,19 @@ def choose(call: Call, backend: str | None = None) -> Backend[Any] | Overlay:
     if reason is not None:
         raise UnsupportedError(f"backend {found.base.name!r} can't run {call.op}: {reason}")
     return found.base
+
+
+def bind(call: Call, backend: str | None = None) -> Callable[..., Any]:
+    """Return what runs calls of the form of this one: given their arguments without the options, which are settled.
+
+    Raises as ``run`` does. See ``programs``.
+    """
+    plugin = choose(call, backend)
+    program = plugin.bind(call.op, *call.args, **call.kwargs)
+    if program is not None:
+        return program
+    options = {name: value for name, value in call.kwargs.items() if name not in call.arrays}
+    return partial(getattr(plugin, call.op), **options)
 
 
 def common_candidates(arrays: dict[str, Any]) -> Any:

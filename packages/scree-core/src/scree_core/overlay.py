@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar
 
-from scree_core.versions import module_version
+from scree_core.plugin import Plugin
 
 
-class Overlay(abc.ABC):
+class Overlay(Plugin):
     """A faster subset of the contract's ops over the arrays of another backend.
 
     Its entry point's name is dotted: ``torch.triton`` lies over ``torch``. It defines any of the op
@@ -25,8 +25,4 @@ class Overlay(abc.ABC):
 
     @abc.abstractmethod
     def why_not(self, op: str, /, *args: Any, **kwargs: Any) -> str | None:
-        """Return why this call can't run here ("values are on cpu, need cuda"), or None where it can."""
-
-    def version(self) -> str:
-        """Return the version of the library behind the overlay, for reports."""
-        return module_version(self.name.split(".")[-1])
+        """Return why this call can't run here as a sentence, or None where it can; see ``Plugin.why_not``."""

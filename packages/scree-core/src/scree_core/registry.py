@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scree_core import programs
 from scree_core.backend import CONTRACT, OPS, Backend
 from scree_core.errors import BackendLoadError, BackendNotInstalledError
 from scree_core.numpy_backend import NumpyBackend
@@ -231,9 +232,11 @@ def installed_for(array_type: type, backend: Backend[Any], *overlays: Overlay) -
         del _by_type[known]
     _by_type[array_type] = Candidates(backend, overlays)
     _loaded[backend.name] = backend
+    programs.forget()
     try:
         yield
     finally:
+        programs.forget()
         _by_type.clear()
         _by_type.update(by_type)
         _loaded.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from scree_core.layout import INT32_MAX, Layout, offsets_from_lengths
 from scree_core.protocols import Namespace
 from scree_torch import convert, namespace, norms, rectangles, reductions, segments
 from scree_torch.pytree import register
-from scree_torch.tracing import PLAIN, is_real
+from scree_torch.tracing import PLAIN, is_real, settled
 from scree_torch.unsigned import reduce_as_int64
 from scree_torch.varlen_attention import Options, needs_lengths, varlen_attention
 from scree_torch.varlen_cumsum import varlen_cumsum
@@ -61,6 +61,16 @@ class TorchBackend(Backend[torch.Tensor]):
     def may_cache(self, x: torch.Tensor) -> bool:
         # What a CUDA graph captures has no values before its replay.
         return is_real(x) and not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+    def form(self, *arrays: torch.Tensor) -> Hashable | None:
+        if not settled():
+            return None
+        found: tuple[Hashable, ...] = ()
+        for x in arrays:
+            if type(x) not in PLAIN or x.layout is not torch.strided:
+                return None
+            found += (x.dtype, x.device, x.shape, x.stride(), x.data_ptr() % 16)
+        return found
 
     def dtype(self, name: str) -> torch.dtype:
         return getattr(torch, name)

@@ -15,15 +15,16 @@ def in_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def is_real(x: torch.Tensor) -> bool:
-    """Tell whether ``x``, and what is computed from it now, are ordinary tensors with values.
+def settled() -> bool:
+    """Tell whether what is computed from ordinary tensors now are such too.
 
-    False while compiling, inside the transforms of ``torch.func``, under a dispatch mode (fake tensors,
-    ``make_fx``), and for subclasses.
+    False while compiling, inside the transforms of ``torch.func``, and under a dispatch mode (fake tensors,
+    ``make_fx``).
     """
-    return (
-        not torch.compiler.is_compiling()  # first, so that a compiler follows nothing of the rest
-        and type(x) in PLAIN
-        and not in_transform()
-        and torch._C._len_torch_dispatch_stack() == 0
-    )
+    # The first comes first, so that a compiler follows nothing of the rest.
+    return not torch.compiler.is_compiling() and not in_transform() and torch._C._len_torch_dispatch_stack() == 0
+
+
+def is_real(x: torch.Tensor) -> bool:
+    """Tell whether ``x``, and what is computed from it now, are ordinary tensors with values, of no subclass."""
+    return settled() and type(x) in PLAIN

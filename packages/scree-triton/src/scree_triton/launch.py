@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from triton import knobs
 
+from scree_triton.starters import starter
+
 INTERPRETED: bool = knobs.runtime.interpret
 """Whether kernels run in Triton's interpreter: ``TRITON_INTERPRET``, read when they are defined."""
 
@@ -36,30 +38,59 @@ class Variant:
     specialises on, and in whether pointers are multiples of 16; and be on one device.
     """
 
-    __slots__ = ("_arrays", "_compiled", "_constants", "_kernel", "_last", "_options")
+    __slots__ = ("_constants", "_kernel", "_options", "start")
 
     def __init__(self, kernel: Any, constants: dict[str, Any], num_warps: int, num_stages: int) -> None:
         self._kernel = kernel
         self._constants = constants
         self._options = {"num_warps": num_warps, "num_stages": num_stages}
-        names = list(kernel.arg_names)
-        self._last = tuple(constants[name] for name in names[len(names) - len(constants) :])
-        self._arrays = 0
-        self._compiled: Any = None
+        self.start: Any = None
+        """What starts the compiled kernel, as soon as there is one."""
 
     def __call__(self, programs: int, *arguments: Any) -> None:
         """Launch on the current stream of the current device; arrays, or None for some, come first."""
-        compiled = self._compiled
-        if compiled is None or _watched():
-            self._compiled = self._kernel[(programs,)](*arguments, **self._constants, **self._options)
-            self._arrays = sum(x is None or isinstance(x, torch.Tensor) for x in arguments)
+        start = self.start
+        if start is None or _watched():
+            compiled = self._kernel[(programs,)](*arguments, **self._constants, **self._options)
+            if compiled is not None:
+                arrays = sum(x is None or isinstance(x, torch.Tensor) for x in arguments)
+                self.start = starter(compiled, self._kernel, self._constants, arrays)
             return
-        stream = torch._C._cuda_getCurrentRawStream(torch._C._cuda_getDevice())
-        function, metadata = compiled.function, compiled.packed_metadata
-        # Of a tensor, the launcher would ask the driver where it is.
-        pointers = [x if x is None else x.data_ptr() for x in arguments[: self._arrays]]
-        rest = arguments[self._arrays :]
-        compiled.run(programs, 1, 1, stream, function, metadata, None, None, None, *pointers, *rest, *self._last)
+        count = start.arrays
+        start(programs, arguments[:count], start.rest(arguments[count:]))
+
+
+class Launch:
+    """A launch of which all but the arrays is settled.
+
+    Parameters
+    ----------
+    variant : Variant
+        What to launch.
+    programs : int
+        How many programs.
+    numbers : tuple
+        What the kernel takes behind its arrays.
+    """
+
+    __slots__ = ("_numbers", "_programs", "_rest", "_variant")
+
+    def __init__(self, variant: Variant, programs: int, numbers: tuple[Any, ...]) -> None:
+        self._variant = variant
+        self._programs = programs
+        self._numbers = numbers
+        self._rest: tuple[Any, ...] | None = None
+
+    def __call__(self, *arrays: torch.Tensor | None) -> None:
+        """Launch on the current stream of the current device."""
+        start = self._variant.start
+        if start is None or _watched():
+            self._variant(self._programs, *arrays, *self._numbers)
+            return
+        rest = self._rest
+        if rest is None:
+            rest = self._rest = start.rest(self._numbers)
+        start(self._programs, arrays, rest)
 
 
 def _watched() -> bool:

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,6 +48,16 @@ class TritonOverlay(Overlay):
             return importlib.metadata.version("triton")
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
+
+    def bind(self, op: str, /, *args: Any, **kwargs: Any) -> Callable[..., Any] | None:
+        if op != "varlen_attention":
+            return None
+        from scree_torch.varlen_attention import Options
+        from scree_triton.attention import program_for
+
+        options = Options(*(kwargs[name] for name in Options._fields))
+        sinks, return_lse = kwargs["sinks"], kwargs["return_lse"]
+        return program_for(*args, sinks, options, return_lse=return_lse)  # pyrefly: ignore[bad-argument-count]
 
     def varlen_attention(
         self,

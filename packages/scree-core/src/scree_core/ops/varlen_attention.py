@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from operator import index
 from typing import Any
 
 from scree_core.arguments import check_array, check_floating, check_number, front, layout_of, restore
 from scree_core.array import Array
 from scree_core.array.elementwise import check_same_layout
-from scree_core.dispatch import Call, common_candidates, run
+from scree_core.dispatch import Call, bind, common_candidates, run, selected
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
+from scree_core.programs import keep, program_of
 from scree_core.protocols import ArrayT
 from scree_core.tail import with_tail
 
@@ -92,14 +94,58 @@ def varlen_attention(
     >>> scree.varlen_attention(q, k, v, causal=True)
     scree.Array(batch_size=2, total_length=5, feature_shape=(2, 8), dtype=float64)
     """
-    call = prepare(
-        q, k, v, causal=causal, scale=scale, window=window, softcap=softcap, sinks=sinks, return_lse=return_lse
-    )
-    out, lse = run(call, backend)
+    form = _form(q, k, v, sinks, (causal, scale, window, softcap, return_lse, backend))
+    program = None if form is None else program_of(form)
+    if program is None:
+        call = prepare(
+            q, k, v, causal=causal, scale=scale, window=window, softcap=softcap, sinks=sinks, return_lse=return_lse
+        )
+        if form is None:
+            return _restored(q, *run(call, backend))
+        program = bind(call, backend)
+        keep(form, program)
+    arrays = {} if sinks is None else {"sinks": sinks}
+    return _restored(q, *program(q.values, k.values, v.values, q.layout, k.layout, **arrays))
+
+
+def _restored(q: Array[Any], out: Any, lse: Any) -> Any:
+    """Return the results as Arrays on the layout of q."""
     out = restore(q, out)
-    if not return_lse:
+    if lse is None:
         return out
     return out, Array.trusted(with_tail(q.backend, lse, q.layout, q.total_length), q.layout)
+
+
+def _form(q: Any, k: Any, v: Any, sinks: Any, options: tuple[Any, ...]) -> Hashable | None:
+    """Return all that ``prepare`` and the choice of a backend look at; None for what isn't worth telling apart.
+
+    Equal options of other types than these could be errors: True is 1.0, and no scale.
+    """
+    causal, scale, window, softcap, return_lse, backend = options
+    if not (type(q) is type(k) is type(v) is Array and type(causal) is type(return_lse) is bool):
+        return None
+    if not (type(scale) in _NUMBERS and type(softcap) in _NUMBERS and type(backend) in _NAMES):
+        return None
+    if window is not None and (type(window) is not tuple or tuple(map(type, window)) != (int, int)):
+        return None
+    rows, others = q.layout, k.layout
+    if others.offsets is not v.layout.offsets or rows.tail or others.tail or v.layout.tail:
+        return None
+    if q.ragged_dim or k.ragged_dim or v.ragged_dim:
+        return None
+    arrays = (q.values, k.values, v.values) if sinks is None else (q.values, k.values, v.values, sinks)
+    values = q.backend.form(*arrays)
+    if values is None:
+        return None
+    offsets, keys = rows.offsets, others.offsets
+    where = offsets.shape, offsets.dtype, rows.max_length, others.max_length
+    if keys is not offsets:
+        where = *where, keys.shape, keys.dtype
+    return values, where, options, selected()
+
+
+_NUMBERS = frozenset((float, int, type(None)))
+_NAMES = frozenset((str, type(None)))
 
 
 def prepare(

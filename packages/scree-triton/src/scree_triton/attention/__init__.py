@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 
 from scree_core.layout import Layout
@@ -12,7 +16,7 @@ from scree_triton.attention.batch import batch_of
 from scree_triton.attention.function import Attention
 from scree_triton.attention.operators import triton_attention
 
-__all__ = ["varlen_attention"]
+__all__ = ["program_for", "varlen_attention"]
 
 
 def varlen_attention(
@@ -46,7 +50,7 @@ def varlen_attention(
     For backward, q, k, v and the output are kept, and 4 bytes for each query and head (8 of float32 input).
     No call waits for the device. The map of tiles is made once for a layout.
     """
-    if not is_real(q) or not q.numel() or not v.numel() or q_layout.batch_size == 0:
+    if not _launches(q, v, q_layout):
         left, right = options.window
         k_offsets = None if k_layout.offsets is q_layout.offsets else k_layout.offsets
         layout = q_layout.offsets, k_offsets
@@ -55,10 +59,47 @@ def varlen_attention(
         out, lse, _ = triton_attention(q, k, v, *layout, sinks, *rest, return_lse)
         return out, lse.t() if return_lse else None
     batch = batch_of(q_layout, k_layout)
-    plan = run.plan_of(q, k, v, batch, sinks, options)
+    plan = run.plan_of(q, k, v, batch, sinks, options, want_lse=return_lse)
+    return _attend(plan, q, k, v, q_layout, k_layout, sinks)
+
+
+def program_for(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    q_layout: Layout[torch.Tensor],
+    k_layout: Layout[torch.Tensor],
+    sinks: torch.Tensor | None,
+    options: Options,
+    *,
+    return_lse: bool,
+) -> Callable[..., Any] | None:
+    """Return what computes attention on all arrays of such a form; None where there is nothing to launch."""
+    if not _launches(q, v, q_layout):
+        return None
+    plan = run.plan_of(q, k, v, batch_of(q_layout, k_layout), sinks, options, want_lse=return_lse)
+    return partial(_attend, plan)
+
+
+def _launches(q: torch.Tensor, v: torch.Tensor, q_layout: Layout[torch.Tensor]) -> bool:
+    """Tell whether kernels are to be launched now: on tensors that hold values, and have elements."""
+    return is_real(q) and bool(q.numel()) and bool(v.numel()) and q_layout.batch_size > 0
+
+
+def _attend(
+    plan: run.Plan,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    q_layout: Layout[torch.Tensor],
+    k_layout: Layout[torch.Tensor],
+    sinks: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Compute what is planned."""
+    batch = batch_of(q_layout, k_layout)
     learns = q.requires_grad or k.requires_grad or v.requires_grad or (sinks is not None and sinks.requires_grad)
     if learns and torch.is_grad_enabled():
-        out = Attention.apply(q, k, v, sinks, batch, plan, return_lse)
-        return out if return_lse else (out, None)
-    out, lse, _ = run.forward(q, k, v, sinks, batch, plan, want_lse=return_lse)
+        found = Attention.apply(q, k, v, sinks, batch, plan)
+        return found if plan.want_lse else (found, None)
+    out, lse, _ = run.forward(q, k, v, sinks, batch, plan, learns=False)
     return out, None if lse is None else lse.t()

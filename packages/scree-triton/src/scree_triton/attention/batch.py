@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
 
 import torch
 
 from scree_core.layout import Layout
-from scree_torch.tracing import is_real
+from scree_torch.tracing import PLAIN
 from scree_triton.attention.tiles import bound, make_tiles
 
 
@@ -26,48 +25,59 @@ class Batch:
         Bounds of the row lengths.
     """
 
-    __slots__ = ("_maxima", "_tiles", "k_offsets", "plans", "q_offsets", "size")
+    __slots__ = ("_key_tiles", "_query_tiles", "k_offsets", "maxima", "q_offsets", "size")
 
     def __init__(self, q_offsets: torch.Tensor, k_offsets: torch.Tensor, max_q: int | None, max_k: int | None) -> None:
         self.q_offsets, self.k_offsets = q_offsets, k_offsets
         self.size: int = q_offsets.shape[0] - 1
         """Number of rows."""
-        self.plans: dict[Any, Any] = {}
-        """What was decided about calls on these rows, by all that decides it: ``run.Plan``."""
-        self._maxima = max_q, max_k
-        self._tiles: dict[Any, torch.Tensor] = {}
+        self.maxima = max_q, max_k
+        """Bounds of their lengths."""
+        self._query_tiles: dict[int, torch.Tensor] = {}
+        # Where both lie alike, one map serves for both.
+        self._key_tiles = self._query_tiles if k_offsets is q_offsets else {}
 
-    def query_tiles(self, total: int, block: int) -> torch.Tensor:
-        """Return the map of the tiles of so many queries each, of ``total`` in all; see ``make_tiles``."""
-        return self._tiles_of(self.q_offsets, self.k_offsets, total, self._maxima[0], block)
+    def most_query_tiles(self, total: int, block: int) -> int:
+        """Return how many tiles of so many queries each there may be, of ``total`` queries."""
+        return bound(self.size, total, self.maxima[0], block)
 
-    def key_tiles(self, total: int, block: int) -> torch.Tensor:
+    def most_key_tiles(self, total: int, block: int) -> int:
+        """Return how many tiles of so many keys each there may be, of ``total`` keys."""
+        return bound(self.size, total, self.maxima[1], block)
+
+    def query_tiles(self, capacity: int, block: int) -> torch.Tensor:
+        """Return the map of the tiles of so many queries each, of which there are at most ``capacity``."""
+        found = self._query_tiles.get(block)
+        if found is None:
+            found = self._query_tiles[block] = make_tiles(self.q_offsets, self.k_offsets, capacity, block)
+        return found
+
+    def key_tiles(self, capacity: int, block: int) -> torch.Tensor:
         """Return the map of the tiles of so many keys each."""
-        return self._tiles_of(self.k_offsets, self.q_offsets, total, self._maxima[1], block)
-
-    def _tiles_of(
-        self, offsets: torch.Tensor, others: torch.Tensor, total: int, longest: int | None, block: int
-    ) -> torch.Tensor:
-        key = block, offsets is self.q_offsets
-        if key not in self._tiles:
-            self._tiles[key] = make_tiles(offsets, others, bound(self.size, total, longest, block), block)
-        return self._tiles[key]
+        found = self._key_tiles.get(block)
+        if found is None:
+            found = self._key_tiles[block] = make_tiles(self.k_offsets, self.q_offsets, capacity, block)
+        return found
 
 
 def batch_of(q_layout: Layout[torch.Tensor], k_layout: Layout[torch.Tensor]) -> Batch:
     """Return the batch of two layouts: the one that is kept with them, where their offsets hold values.
 
-    While a CUDA graph is captured they don't: what is made then is made again in each replay.
+    While a CUDA graph is captured they don't: what is made then is made again in each replay. Nor under a trace, when
+    this mustn't be called.
     """
     offsets, others = q_layout.offsets, k_layout.offsets
-    parts = offsets, others, q_layout.max_length, k_layout.max_length
+
+    def make() -> Batch:
+        return Batch(offsets, others, q_layout.max_length, k_layout.max_length)
+
     capturing = offsets.is_cuda and torch.cuda.is_current_stream_capturing()
-    if capturing or not is_real(offsets) or not (offsets is others or is_real(others)):
-        return Batch(*parts)
+    if capturing or type(offsets) not in PLAIN or type(others) not in PLAIN:
+        return make()
     if offsets is others:
-        return q_layout.derived("triton batch", lambda: Batch(*parts))
+        return q_layout.derived("triton batch", make)
     beside = q_layout.derived("triton batches", weakref.WeakKeyDictionary)
     found = beside.get(k_layout)
     if found is None:
-        found = beside[k_layout] = Batch(*parts)
+        found = beside[k_layout] = make()
     return found

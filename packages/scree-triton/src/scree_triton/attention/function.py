@@ -9,6 +9,7 @@ import torch
 from scree_torch.varlen_attention import varlen_attention as composite
 from scree_torch.varlen_attention.options import Options
 from scree_triton.attention import run
+from scree_triton.attention.backward import backward
 from scree_triton.attention.batch import Batch
 
 
@@ -24,12 +25,14 @@ class Attention(torch.autograd.Function):
         sinks: torch.Tensor | None,
         batch: Batch,
         plan: run.Plan,
-        return_lse: bool,
     ) -> Any:
-        """Return the output, and the lse ``(total_q, heads)`` if asked."""
-        out, lse, stats = run.forward(q, k, v, sinks, batch, plan, want_lse=return_lse)
-        ctx.save_for_backward(q, k, v, out, stats, *(x for x in (sinks, lse) if x is not None))
+        """Return the output, and the lse ``(total_q, heads)`` if that is planned."""
+        out, lse, stats = run.forward(q, k, v, sinks, batch, plan, learns=True)
         ctx.batch, ctx.plan, ctx.has_sinks = batch, plan, sinks is not None
+        if sinks is None and lse is None:
+            ctx.save_for_backward(q, k, v, out, stats)
+            return out
+        ctx.save_for_backward(q, k, v, out, stats, *(x for x in (sinks, lse) if x is not None))
         ctx.set_materialize_grads(False)
         return out if lse is None else (out, lse.t())
 
@@ -41,12 +44,12 @@ class Attention(torch.autograd.Function):
         sinks, lse = rest.pop(0) if ctx.has_sinks else None, rest[0] if rest else None
         if torch.is_grad_enabled():
             offsets = ctx.batch.q_offsets, ctx.batch.k_offsets
-            return *_differentiable(d_out, d_lse, q, k, v, sinks, offsets, ctx.plan.options), None, None, None
+            return *_differentiable(d_out, d_lse, q, k, v, sinks, offsets, ctx.plan.options), None, None
         if d_out is None:
             d_out = torch.zeros_like(out)
         found = run.Found(out, lse, stats)
-        gradients = run.backward(d_out, d_lse, q, k, v, found, sinks, ctx.batch, ctx.plan)
-        return *gradients, None, None, None
+        gradients = backward(d_out, d_lse, q, k, v, found, sinks, ctx.batch, ctx.plan)
+        return *gradients, None, None
 
 
 def _differentiable(

@@ -13,6 +13,7 @@ import torch
 
 from scree_torch.varlen_attention.options import Options
 from scree_triton.attention import run
+from scree_triton.attention.backward import backward
 from scree_triton.attention.batch import Batch
 
 # Without k_offsets, keys lie as queries do.
@@ -51,9 +52,9 @@ def _forward(
         out, lse, stats = _fake_forward(q, k, v, None, None, None, None, None, None, None, None, None, None, want_lse)
         return out.zero_(), lse.fill_(-torch.inf), stats.zero_()
     batch = _batch(q_offsets, k_offsets, max_q, max_k)
-    plan = run.plan_of(q, k, v, batch, sinks, options)
-    out, lse, stats = run.forward(q, k, v, sinks, batch, plan, want_lse=want_lse)
-    return out, stats.new_empty(0) if lse is None else lse, stats
+    plan = run.plan_of(q, k, v, batch, sinks, options, want_lse=want_lse)
+    out, lse, stats = run.forward(q, k, v, sinks, batch, plan, learns=True)
+    return out, q.new_empty(0, dtype=torch.float32) if lse is None else lse, stats  # pyrefly: ignore[bad-return]
 
 
 def _backward(
@@ -82,8 +83,9 @@ def _backward(
         return *(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)), none  # pyrefly: ignore
     batch = _batch(q_offsets, k_offsets, max_q, max_k)
     found = run.Found(out, lse if lse.numel() else None, stats)
-    plan, d_lse = run.plan_of(q, k, v, batch, sinks, options), None if d_lse is None else d_lse.t()
-    d_q, d_k, d_v, d_sinks = run.backward(d_out, d_lse, q, k, v, found, sinks, batch, plan)
+    plan = run.plan_of(q, k, v, batch, sinks, options, want_lse=found.lse is not None)
+    d_lse = None if d_lse is None else d_lse.t()
+    d_q, d_k, d_v, d_sinks = backward(d_out, d_lse, q, k, v, found, sinks, batch, plan)
     return d_q, d_k, d_v, none if d_sinks is None else d_sinks
 
 

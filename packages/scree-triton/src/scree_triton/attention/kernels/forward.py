@@ -108,11 +108,12 @@ def forward_kernel(
         acc = acc * fade[:, None]
         top = base
     # Weights are rebuilt from these. A rounded log would cost float32 what it has over halves.
-    if EXACT:
-        tl.store(STATS + at, tl.where(sees, top, float("inf")), mask=real)
-        tl.store(STATS + plane + at, tl.where(sees, 1 / whole, 0.0), mask=real)
-    else:
-        tl.store(STATS + at, tl.where(sees, top + tl.math.log2(whole), float("inf")), mask=real)
+    if STATS is not None:
+        if EXACT:
+            tl.store(STATS + at, tl.where(sees, top, float("inf")), mask=real)
+            tl.store(STATS + plane + at, tl.where(sees, 1 / whole, 0.0), mask=real)
+        else:
+            tl.store(STATS + at, tl.where(sees, top + tl.math.log2(whole), float("inf")), mask=real)
     acc = acc / whole[:, None]
     feature = tl.arange(0, BLOCK_DV)
     at_out = ((q_start + query).to(tl.int64) * heads + head)[:, None] * DV + feature[None, :]

@@ -93,3 +93,18 @@ def blocks_of_queries(first, last, lq, lk, left, right, BLOCK: tl.constexpr, LEF
     start = tl.maximum(first - right - shift, 0) // BLOCK * BLOCK if RIGHT else lq * 0
     stop = tl.minimum(last + left - shift + 1, lq) if LEFT else lq
     return start, stop
+
+
+@triton.jit
+def weights(s, top, shrink, factor, softcap, SOFTCAP: tl.constexpr, EXACT: tl.constexpr):
+    """Return the weights again, from products and what forward left of the denominators, and the slope of the cap."""
+    slope = 1.0
+    if SOFTCAP:
+        t = squashed(s * factor / softcap, EXACT)
+        slope = 1 - t * t
+        s = t * softcap
+        factor = 1.0
+    p = tl.math.exp2(s * factor - top)
+    if EXACT:
+        p = p * shrink
+    return p, slope
