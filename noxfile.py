@@ -26,7 +26,7 @@ BACKENDS = ("scree-torch", "scree-triton", "scree-jax", "scree-mlx")
 
 # What each kind of device can run, and what makes JAX find it.
 DEVICES = {
-    "cuda": ("scree-torch", "scree-triton", "scree-jax", "jax[cuda13]"),
+    "cuda": ("scree-torch", "scree-triton", "scree-jax", "jax[cuda13]", "jax-triton"),
     "rocm": ("scree-torch", "scree-triton"),
     "metal": ("scree-torch", "scree-mlx"),
 }

@@ -97,8 +97,10 @@ ATTENTION = {
 }
 
 ATTENTION_GPU = {
-    "attention_gpu": Attention(log_normal(64, mean=512, sigma=0.8), heads=32, head_dim=128, kv_heads=8),
-    "attention_gpu_equal": Attention((2048,) * 16, heads=32, head_dim=128, kv_heads=8),
+    "attention_gpu": Attention(
+        log_normal(64, mean=512, sigma=0.8), heads=32, head_dim=128, kv_heads=8, dtype="bfloat16"
+    ),
+    "attention_gpu_equal": Attention((2048,) * 16, heads=32, head_dim=128, kv_heads=8, dtype="bfloat16"),
 }
 """In half precision, which the libraries draw for themselves: NumPy has no bfloat16."""
 

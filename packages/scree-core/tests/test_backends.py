@@ -13,8 +13,8 @@ def states():
 
 def test_known_backends_come_first_and_third_parties_last(plugins, overlay):
     plugins({"zoo": ImportError("x"), "ark": ImportError("x"), "numpy.fast": overlay("numpy.fast")})
-    assert list(states())[:5] == ["numpy", "torch", "torch.triton", "jax", "mlx"]
-    assert set(list(states())[5:]) == {"ark", "zoo", "numpy.fast"}
+    assert list(states())[:6] == ["numpy", "torch", "torch.triton", "jax", "jax.triton", "mlx"]
+    assert set(list(states())[6:]) == {"ark", "zoo", "numpy.fast"}
 
 
 def test_numpy_is_ok_and_has_every_op(plugins):
@@ -29,6 +29,11 @@ def test_what_is_not_installed_says_what_to_install(plugins):
     torch, triton = states()["torch"], states()["torch.triton"]
     assert torch == ("torch", "not installed", None, 'pip install "scree[torch]"', {})
     assert triton.reason == 'pip install "scree[torch,triton]"'
+
+
+def test_an_overlay_without_its_backend_is_not_installed(plugins):
+    plugins({"jax.triton": ImportError("No module named 'jax'")})
+    assert states()["jax.triton"] == ("jax.triton", "not installed", None, 'pip install "scree[jax,triton]"', {})
 
 
 def test_what_is_broken_says_why_and_hides_no_other(plugins):

@@ -282,6 +282,18 @@ def test_preloading_an_overlay_by_its_short_name_makes_its_base_too(plugins, ove
     assert set(registry._loaded) == {"numpy", "numpy.fast"}
 
 
+def test_preloading_a_name_of_two_overlays_makes_what_has_a_backend(plugins, overlay):
+    plugins({"ark.fast": overlay("ark.fast"), "numpy.fast": overlay("numpy.fast"), "zoo.fast": overlay("zoo.fast")})
+    scree.preload("fast")
+    assert set(registry._loaded) == {"numpy", "numpy.fast"}
+
+
+def test_preloading_a_name_of_two_overlays_makes_both(plugins, overlay):
+    plugins({"numpy.fast": overlay("numpy.fast"), "scree_core": Toy, "scree_core.fast": overlay("scree_core.fast")})
+    scree.preload("fast")
+    assert set(registry._loaded) == {"numpy", "numpy.fast", "scree_core", "scree_core.fast"}
+
+
 def test_preloading_what_is_missing_or_broken_raises(plugins):
     plugins({"scree_core": ImportError("no driver")})
     with pytest.raises(scree.BackendNotInstalledError, match=r'pip install "scree\[torch\]"'):
@@ -295,6 +307,11 @@ def test_short_names_stand_for_full_ones(plugins, overlay):
     assert registry.full_name("fast") == "numpy.fast"
     assert registry.full_name("numpy.fast") == "numpy.fast"
     assert registry.full_name("numpy") == "numpy"
+
+
+def test_of_two_full_names_the_first_is_meant_that_has_a_backend(plugins, overlay):
+    plugins({"ark.fast": overlay("ark.fast"), "numpy.fast": overlay("numpy.fast")})
+    assert registry.full_name("fast") == "numpy.fast"
 
 
 def test_serving_a_type_for_a_while_ends(plugins):

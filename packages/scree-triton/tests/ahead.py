@@ -35,7 +35,8 @@ from triton.runtime import driver
 from scree_core.layout import Layout
 from scree_torch.varlen_attention.options import Options
 from scree_triton import launch
-from scree_triton.attention import backward, configs, run, variants, varlen_attention
+from scree_triton.attention import backward, configs, run, variants
+from scree_triton.attention.entry import varlen_attention
 from scree_triton.norms import tiles as norm_tiles
 from scree_triton.norms import varlen_layernorm, varlen_rmsnorm
 from scree_triton.rope import varlen_rope

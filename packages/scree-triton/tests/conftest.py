@@ -30,3 +30,49 @@ def device():
     if INTERPRETED:
         return "cpu"
     pytest.skip("needs a CUDA device, or TRITON_INTERPRET=1")
+
+
+@pytest.fixture
+def jax_interpreted(monkeypatch):
+    """Let ``jax.triton`` run on the CPU, by Triton's interpreter in place of jax-triton, in memory full of NaN."""
+    from scree_triton.jax import attention, launches, library, overlay
+
+    if not INTERPRETED:
+        pytest.skip("needs TRITON_INTERPRET=1")
+    monkeypatch.setattr(overlay, "platform_of", lambda x: "gpu")
+    monkeypatch.setattr(overlay, "not_installed", lambda: None)
+    monkeypatch.setattr(overlay, "not_working", lambda: None)
+    monkeypatch.setattr(attention, "PLATFORM", "cpu")
+    monkeypatch.setattr(library, "capability", lambda: 80)
+    monkeypatch.setattr(launches, "UPCAST", True)
+    monkeypatch.setattr(launches, "call", _interpret)
+
+
+def _interpret(kernel, programs, *arguments, out, zeroed=()):
+    import jax
+    import numpy as np
+    import torch
+
+    numbered = [x if isinstance(x, jax.Array) else np.asarray(x) for x in arguments]
+
+    def run(*arrays):
+        given = iter(arrays)
+        read = [_tensor(np.array(next(given))) if isinstance(x, jax.Array) else x.item() for x in numbered]
+        written = [_tensor(np.zeros(x.shape, x.dtype)) for x in out]
+        for i, x in enumerate(written):
+            if i not in zeroed:
+                x.fill_(float("nan") if x.is_floating_point() else -1)
+        kernel.function[(programs,)](*read, *written, **kernel.constants)
+        return [
+            (x.view(torch.int16).numpy().view(like.dtype) if x.dtype == torch.bfloat16 else x.numpy())
+            for x, like in zip(written, out, strict=True)
+        ]
+
+    arrays = [x for x in arguments if isinstance(x, jax.Array)]
+    return jax.pure_callback(run, out, *arrays)
+
+
+def _tensor(x):
+    import torch
+
+    return torch.from_numpy(x.view("int16")).view(torch.bfloat16) if x.dtype.name == "bfloat16" else torch.from_numpy(x)

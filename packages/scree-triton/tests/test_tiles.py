@@ -6,7 +6,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from scree_triton.attention import tiles as module  # noqa: E402
-from scree_triton.attention.tiles import bound, make_tiles  # noqa: E402
+from scree_triton.attention.tiles import make_tiles  # noqa: E402
+from scree_triton.attention.told import bound  # noqa: E402
 
 
 def expected(lengths, others, block):

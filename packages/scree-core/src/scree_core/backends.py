@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy
 
 from scree_core.errors import BackendLoadError
-from scree_core.registry import EXTRAS, capabilities, installed, load
+from scree_core.registry import EXTRAS, capabilities, has_base, installed, load
 
-KNOWN = ("numpy", "torch", "torch.triton", "jax", "mlx")
+KNOWN = ("numpy", "torch", "torch.triton", "jax", "jax.triton", "mlx")
 """The backends that scree itself publishes."""
 
 
@@ -51,7 +51,7 @@ def backends() -> list[BackendState]:
 
 
 def _state(name: str) -> BackendState:
-    if name not in installed():
+    if name not in installed() or (name in EXTRAS and not has_base(name)):
         return BackendState(name, "not installed", None, f'pip install "scree[{EXTRAS[name]}]"', {})
     try:
         plugin = load(name)

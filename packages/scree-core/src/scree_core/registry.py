@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "scree.backends"
-EXTRAS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "mlx": "mlx", "torch.triton": "torch,triton"}
+EXTRAS = {
+    "torch": "torch",
+    "jax": "jax",
+    "jaxlib": "jax",
+    "mlx": "mlx",
+    "torch.triton": "torch,triton",
+    "jax.triton": "jax,triton",
+}
 """What to install for a root module or backend name that scree knows of."""
 ALIASES = {"jaxlib": "jax"}
 """Root modules of array types that are released under another name."""
@@ -164,21 +171,35 @@ def _installed_line() -> str:
 
 
 def full_name(name: str) -> str:
-    """Return the full name of a backend or overlay: ``"triton"`` is short for ``"torch.triton"``.
+    """Return the full name of a backend or overlay: ``"cudnn"`` is short for ``"jax.cudnn"``.
+
+    ``"triton"`` is short for two, and which of them runs a call is decided by its arrays. The first is returned whose
+    library has a backend here.
 
     Raises
     ------
     BackendNotInstalledError
         No installed one matches.
     """
-    if name in installed():
-        return name
-    short = [full for full in installed() if full.split(".")[-1] == name]
+    short = _full_names(name)
     if not short:
         known = [full for full in EXTRAS if name in (full, full.split(".")[-1])]
         mend = f'\n    pip install "scree[{EXTRAS[known[0]]}]"' if known else ""
         raise BackendNotInstalledError(f"no scree backend {name!r} is installed.{mend}\n{_installed_line()}")
     return short[0]
+
+
+def _full_names(name: str) -> list[str]:
+    """Return every installed backend or overlay that a name stands for, those first that have a backend to lie over."""
+    if name in installed():
+        return [name]
+    short = [full for full in installed() if full.split(".")[-1] == name]
+    return sorted(short, key=lambda full: not has_base(full))
+
+
+def has_base(name: str) -> bool:
+    """Tell whether the backend that an overlay lies over is installed too; a backend lies over itself."""
+    return name.split(".")[0] in installed()
 
 
 def preload(*names: str) -> None:
@@ -190,7 +211,8 @@ def preload(*names: str) -> None:
     Parameters
     ----------
     *names : str
-        Backend names such as ``"torch"``.
+        Backend names such as ``"torch"``; of an overlay, that of its backend. One that is short for several means all
+        whose library has a backend here.
 
     Raises
     ------
@@ -198,9 +220,11 @@ def preload(*names: str) -> None:
         As for ``load``.
     """
     for name in names or [full for full in installed() if "." not in full]:
-        found = _candidates_named(full_name(name).split(".")[0])
-        for array_type in found.base.array_types():
-            _by_type[array_type] = found
+        first = full_name(name)
+        for full in [first, *(other for other in _full_names(name)[1:] if has_base(other))]:
+            found = _candidates_named(full.split(".")[0])
+            for array_type in found.base.array_types():
+                _by_type[array_type] = found
 
 
 def capabilities(plugin: Backend[Any] | Overlay) -> dict[str, str]:

@@ -53,7 +53,7 @@ class TritonOverlay(Overlay):
         if op != "varlen_attention":
             return None
         from scree_torch.varlen_attention import Options
-        from scree_triton.attention import program_for
+        from scree_triton.attention.entry import program_for
 
         options = Options(*(kwargs[name] for name in Options._fields))
         sinks, return_lse = kwargs["sinks"], kwargs["return_lse"]
@@ -75,7 +75,7 @@ class TritonOverlay(Overlay):
         return_lse: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         from scree_torch.varlen_attention import Options
-        from scree_triton.attention import varlen_attention
+        from scree_triton.attention.entry import varlen_attention
 
         options = Options(causal, scale, window, softcap)
         return varlen_attention(q, k, v, q_layout, k_layout, sinks, options, return_lse=return_lse)

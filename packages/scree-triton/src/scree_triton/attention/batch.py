@@ -8,7 +8,8 @@ import torch
 
 from scree_core.layout import Layout
 from scree_torch.tracing import PLAIN
-from scree_triton.attention.tiles import bound, make_tiles
+from scree_triton.attention.tiles import make_tiles
+from scree_triton.attention.told import bound
 
 
 class Batch:

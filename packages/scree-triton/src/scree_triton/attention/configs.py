@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 KINDS = ("forward", "queries", "keys")
 """The kernels that have tiles: the forward one, and those of backward by what their programs own."""
@@ -36,7 +37,12 @@ class Setting(NamedTuple):
 
 def choose(setting: Setting, mean: float, device: torch.device) -> Tile:
     """Return the tile for rows of a mean length on a device."""
-    for least, tile in _table(setting, _architecture(device)):
+    return choose_for(setting, mean, _architecture(device))
+
+
+def choose_for(setting: Setting, mean: float, architecture: str) -> Tile:
+    """Return the tile for rows of a mean length on a GPU of an architecture, such as ``"sm_90"``."""
+    for least, tile in _table(setting, architecture):
         if mean >= least:
             return tile
     raise AssertionError(f"no tile for {setting}")
@@ -77,6 +83,8 @@ def _architecture(device: torch.device) -> str:
     """Return ``"sm_90"`` or ``"gfx942"``; on a CPU, where the interpreter runs, ``"interpreter"``."""
     if device.type != "cuda":
         return "interpreter"
+    import torch  # here, for JAX looks up tiles too
+
     properties = torch.cuda.get_device_properties(device)
     if torch.version.hip is not None:
         return properties.gcnArchName.split(":")[0]

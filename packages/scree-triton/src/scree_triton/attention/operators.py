@@ -15,6 +15,7 @@ from scree_torch.varlen_attention.options import Options
 from scree_triton.attention import run
 from scree_triton.attention.backward import backward
 from scree_triton.attention.batch import Batch
+from scree_triton.attention.told import planes
 
 # Without k_offsets, keys lie as queries do.
 _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor q_offsets, Tensor? k_offsets, Tensor? sinks"
@@ -98,7 +99,7 @@ def _fake_forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any)
     total, heads, _ = q.shape
     out = q.new_empty((total, heads, v.shape[2]))
     lse = q.new_empty((heads, total) if rest[-1] else (0,), dtype=torch.float32)
-    return out, lse, q.new_empty((run.planes(q), heads, total), dtype=torch.float32)
+    return out, lse, q.new_empty((planes(q.element_size()), heads, total), dtype=torch.float32)
 
 
 def _fake_backward(d_out: Any, d_lse: Any, out: Any, lse: Any, stats: Any, *inputs: Any) -> Any:

@@ -8,6 +8,7 @@ import torch
 
 from scree_torch.varlen_attention.options import Options
 from scree_triton.attention.batch import Batch
+from scree_triton.attention.told import planes
 from scree_triton.attention.variants import numbers_of, variant_of
 from scree_triton.launch import Launch, elsewhere, empty, memory
 
@@ -36,7 +37,7 @@ class Plan:
         self.want_lse = want_lse
         self.out = memory((total, heads, v.shape[2]), q.dtype)
         self.lse = memory((heads, total), torch.float32)
-        self.stats = memory((planes(q), heads, total), torch.float32)
+        self.stats = memory((planes(q.element_size()), heads, total), torch.float32)
         self.gradients = tuple(memory(tuple(x.shape), x.dtype) for x in (q, k, v))
         self.forward: dict[bool, tuple[Launch, int, int]] = {}
         """By whether there is to be a backward: the launch, and how many tiles there may be of how many queries."""
@@ -129,8 +130,3 @@ def _forward_launch(
     numbers = *q.stride(), *k.stride(), *v.stride(), q.shape[0], q.shape[1], *numbers_of(options)
     capacity = batch.most_query_tiles(q.shape[0], tile.block_m)
     return Launch(variant, capacity * q.shape[1], numbers), capacity, tile.block_m
-
-
-def planes(q: torch.Tensor) -> int:
-    """Return how many numbers are kept of each query and head."""
-    return 2 if q.dtype == torch.float32 else 1

@@ -11,16 +11,8 @@ from typing import Any
 import torch
 
 from scree_triton.attention.kernels.tiles import tiles_kernel
-from scree_triton.launch import Variant, empty, memory, on_device_of, power_of_2
-
-MANY = 4096
-"""Rows from which on a sort is cheaper than each row's comparison with all others."""
-
-
-def bound(batch: int, total: int, longest: int | None, block: int) -> int:
-    """Return a number of tiles that no batch of so many rows exceeds, from what the host knows of their lengths."""
-    tiles = total // block + batch
-    return tiles if longest is None else min(tiles, batch * -(-longest // block))
+from scree_triton.attention.told import MANY, side
+from scree_triton.launch import Variant, empty, memory, on_device_of
 
 
 def make_tiles(offsets: torch.Tensor, others: torch.Tensor, capacity: int, block: int) -> torch.Tensor:
@@ -64,7 +56,7 @@ _variants: dict[Any, Variant] = {}
 
 def _variant(offsets: torch.Tensor, others: torch.Tensor, batch: int, block: int) -> Variant:
     is_sorted = batch > MANY
-    rows = min(1024, power_of_2(batch))
+    rows = min(1024, side(batch))
     key = offsets.device, offsets.dtype, others.dtype, block, rows, is_sorted
     if key not in _variants:
         _variants[key] = Variant(tiles_kernel, {"BLOCK": block, "ROWS": rows, "SORTED": is_sorted}, 4, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -15,22 +14,17 @@ from scree_triton.attention.kernels.both import both_kernel
 from scree_triton.attention.kernels.forward import forward_kernel
 from scree_triton.attention.kernels.keys import keys_kernel
 from scree_triton.attention.kernels.queries import queries_kernel
-from scree_triton.launch import INTERPRETED, Variant, power_of_2
+from scree_triton.attention.told import constants, numbers, side, typical_length
+from scree_triton.launch import INTERPRETED, Variant
 
-LOG2E = math.log2(math.e)
 MOST = 4096
 """Variants that are kept; a stream of ever new strides starts over."""
 
 
 def numbers_of(options: Options) -> tuple[float, float, int, int]:
     """Return the kernels' factor of products and cap, both in base 2, and window."""
-    left, right = options.window
-    softcap = 1.0 if options.softcap is None else options.softcap * LOG2E
-    return (abs(options.scale) or 1.0) * LOG2E, softcap, left, 0 if options.causal else right
-
-
-def _sign(scale: float) -> int:
-    return (scale > 0) - (scale < 0)
+    causal, scale, window, softcap = options
+    return numbers(causal=causal, scale=scale, window=window, softcap=softcap)
 
 
 _KERNELS: dict[str, Any] = {"forward": forward_kernel, "queries": queries_kernel, "keys": keys_kernel}
@@ -66,8 +60,8 @@ def variant_of(
         if len(_variants) >= MOST:
             _variants.clear()
         tile = _tile(kind, arrays, batch, options)
-        constants = _constants(arrays, options) | {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n}
-        found = _variants[key] = Variant(_KERNELS[kind], constants, tile.num_warps, tile.num_stages), tile
+        told = _constants(arrays, options) | {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n}
+        found = _variants[key] = Variant(_KERNELS[kind], told, tile.num_warps, tile.num_stages), tile
     return found
 
 
@@ -83,11 +77,11 @@ def both_of(
     queries, keys = (_tile(kind, arrays, batch, options) for kind in ("queries", "keys"))
     found = None
     if queries.num_warps == keys.num_warps:
-        constants = _constants(arrays, options)
-        constants |= {"QUERIES_M": queries.block_m, "QUERIES_N": queries.block_n}
-        constants |= {"KEYS_M": keys.block_m, "KEYS_N": keys.block_n}
+        told = _constants(arrays, options)
+        told |= {"QUERIES_M": queries.block_m, "QUERIES_N": queries.block_n}
+        told |= {"KEYS_M": keys.block_m, "KEYS_N": keys.block_n}
         stages = min(queries.num_stages, keys.num_stages)
-        found = Variant(both_kernel, constants, queries.num_warps, stages), queries, keys
+        found = Variant(both_kernel, told, queries.num_warps, stages), queries, keys
     _both[key] = found
     return found
 
@@ -98,40 +92,24 @@ def _key(
     """Return all that a kernel and its tile depend on."""
     (left, right), scale = options.window, options.scale
     return (
-        *(_octave(arrays[1], batch), options.causal, left < 0, right < 0, _sign(scale), options.softcap is None),
-        *(arrays[0].device, batch.q_offsets.dtype, batch.k_offsets.dtype),
+        *(typical_length(arrays[1].shape[0], batch.size), options.causal, left < 0, right < 0),
+        *((scale > 0) - (scale < 0), options.softcap is None, arrays[0].device),
+        *(batch.q_offsets.dtype, batch.k_offsets.dtype),
         *map(alike, optional),
         *((x.shape[1:], x.stride(), *alike(x)) for x in arrays),
     )
 
 
-def _octave(k: torch.Tensor, batch: Batch) -> int:
-    """Return a class of mean lengths, each twice as long as those below it."""
-    return (k.shape[0] // batch.size).bit_length()
-
-
 def _tile(kind: str, arrays: tuple[torch.Tensor, ...], batch: Batch, options: Options) -> Tile:
     q, k, v, *_ = arrays
-    setting = Setting(kind, power_of_2(max(q.shape[2], v.shape[2])), q.element_size(), options.causal)
-    return choose(setting, 2 ** (_octave(k, batch) - 1), q.device)
+    setting = Setting(kind, side(max(q.shape[2], v.shape[2])), q.element_size(), options.causal)
+    return choose(setting, typical_length(k.shape[0], batch.size), q.device)
 
 
 def _constants(arrays: tuple[torch.Tensor, ...], options: Options) -> dict[str, Any]:
     q, k, v, *_ = arrays
-    width = power_of_2(q.shape[2])
+    (causal, scale, window, softcap), heads, dims = options, (q.shape[1], k.shape[1]), (q.shape[2], v.shape[2])
     exact, upcast = q.dtype == torch.float32, INTERPRETED and q.dtype == torch.bfloat16
-    return {
-        "GROUP": q.shape[1] // k.shape[1],
-        "D": q.shape[2],
-        "DV": v.shape[2],
-        "BLOCK_D": width,
-        # ptxas 12.8, which Triton 3.6 brings, makes wrong code for values that are narrower than keys and than 64.
-        "BLOCK_DV": max(power_of_2(v.shape[2]), min(width, 64)),
-        "LEFT": options.window[0] >= 0,
-        "RIGHT": options.causal or options.window[1] >= 0,
-        "SIGN": _sign(options.scale),
-        "SOFTCAP": options.softcap is not None,
-        "EXACT": exact,
-        "UPCAST": upcast,
-        "PRECISION": "ieee" if exact or upcast else "tf32",
-    }
+    return constants(
+        heads, dims, causal=causal, scale=scale, window=window, softcap=softcap, exact=exact, upcast=upcast
+    )
