@@ -53,7 +53,9 @@ class Gpu(NamedTuple):
 
 
 GPUS = {
-    "sm_80": Gpu(GPUTarget("cuda", 80, 32), 108, 99 * 1024),  # sm_86 and sm_89 have less than sm_80
+    "sm_80": Gpu(GPUTarget("cuda", 80, 32), 108, 163 * 1024),
+    "sm_86": Gpu(GPUTarget("cuda", 86, 32), 84, 99 * 1024),
+    "sm_89": Gpu(GPUTarget("cuda", 89, 32), 128, 99 * 1024),
     "sm_90": Gpu(GPUTarget("cuda", 90, 32), 132, 227 * 1024),
     "sm_100": Gpu(GPUTarget("cuda", 100, 32), 148, 227 * 1024),
     "sm_120": Gpu(GPUTarget("cuda", 120, 32), 170, 99 * 1024),
@@ -92,7 +94,7 @@ def compile_instead(gpu: Gpu, architecture: str, kernels: list[tuple[str, Any, d
             kernels.append((name, binary, constants | variant._options | {"seconds": time.perf_counter() - start}))
 
     launch.Variant.__call__ = compile_
-    configs._architecture = lambda device: architecture
+    configs.architecture_of = lambda device: architecture
     norm_tiles._properties = lambda device: (gpu.multiprocessors, gpu.shared)
     device = {"get_current_device": lambda: 0, "get_current_stream": lambda device: 0}
     driver.set_active(types.SimpleNamespace(**device, get_current_target=lambda: gpu.target))
@@ -109,18 +111,28 @@ def differentiate(out: torch.Tensor | tuple[torch.Tensor, ...], inputs: tuple[to
     torch.autograd.grad(outputs, inputs, [torch.ones_like(x) for x in outputs])
 
 
-def attend(dtype: torch.dtype, width: int, *, everything: bool = False) -> None:
-    """Run causal attention, for each length of rows that has tiles of its own.
+def classes(dtype: torch.dtype, width: int, masks: tuple[bool, ...]) -> list[tuple[bool, float]]:
+    """Return the batches that have tiles of their own: whether causal, and the least mean length of their rows."""
+    architecture = configs.architecture_of(torch.device("cpu"))
+    found: dict[Any, tuple[bool, float]] = {}
+    for causal in masks:
+        settings = [configs.Setting(kind, width, dtype.itemsize, causal) for kind in configs.KINDS]
+        for least in sorted({least for setting in settings for least, _ in configs._table(setting, architecture)}):
+            tiles = tuple(configs.default(setting, least, architecture) for setting in settings)
+            found.setdefault(tiles, (causal, least))
+    return [*found.values()]
 
-    With everything: a window, a softcap, sinks, the lse, 4 heads to a key's, and head dimensions that differ and are
-    no powers of 2.
+
+def attend(dtype: torch.dtype, width: int, *, everything: bool = False) -> None:
+    """Run attention, causal and, where it has other tiles, full, for each length of rows that has tiles of its own.
+
+    With everything: causal alone, with a window, a softcap, sinks, the lse, 4 heads to a key's, and head dimensions
+    that differ and are no powers of 2.
     """
     head_dim, head_dim_v = (width - width // 4, width - width // 8) if everything else (width, width)
     heads = 8 if everything else 2
-    options = Options(True, head_dim**-0.5, (100, -1), 30.0) if everything else Options(True, 1.0, (-1, -1), None)
-    architecture = configs._architecture(torch.device("cpu"))
-    settings = [configs.Setting(kind, width, dtype.itemsize, True) for kind in configs.KINDS]
-    for least in sorted({least for setting in settings for least, _ in configs._table(setting, architecture)}):
+    for causal, least in classes(dtype, width, (True,) if everything else (True, False)):
+        options = Options(causal, head_dim**-0.5, *((100, -1), 30.0) if everything else ((-1, -1), None))
         layout = rows_of(triton.next_power_of_2(max(1, least)))
         q = torch.empty((layout.total, heads, head_dim), dtype=dtype, requires_grad=True)
         k = torch.empty((layout.total, 2, head_dim), dtype=dtype, requires_grad=True)

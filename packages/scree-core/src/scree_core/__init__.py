@@ -49,6 +49,7 @@ from scree_core.ops import (
 )
 from scree_core.overlay import Overlay
 from scree_core.registry import preload
+from scree_core.tune import TunedKernel, Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,8 @@ __all__ = [
     "Overlay",
     "ScreeError",
     "ShapeError",
+    "TunedKernel",
+    "Tuning",
     "UnsupportedError",
     "backends",
     "bucket",
@@ -80,6 +83,7 @@ __all__ = [
     "preload",
     "repeat_rows",
     "to_padded",
+    "tune",
     "unbucket",
     "unpack",
     "use_backend",

@@ -14,6 +14,9 @@ class Overlay(Plugin):
     Its entry point's name is dotted: ``torch.triton`` lies over ``torch``. It defines any of the op
     methods of ``Backend``, with the same signatures; the methods defined are its list of
     capabilities. The first overlay by priority whose ``why_not`` is None runs the call.
+
+    One whose kernels have settings to be measured may also define ``tune(op, /, *args, gradient, **kwargs)``, which
+    takes a call as its methods do and returns a ``Tuning``.
     """
 
     name: ClassVar[str]

@@ -92,6 +92,16 @@ class Launch:
             rest = self._rest = start.rest(self._numbers)
         start(self._programs, arrays, rest)
 
+    def of_programs(self, programs: int) -> Launch:
+        """Return the launch of another number of programs."""
+        return Launch(self._variant, programs, self._numbers)
+
+    def changed(self, programs: int, constants: dict[str, Any], num_warps: int, num_stages: int) -> Launch:
+        """Return the launch with some of the kernel's constants, and its options, replaced."""
+        variant = self._variant
+        other = Variant(variant._kernel, variant._constants | constants, num_warps, num_stages)
+        return Launch(other, programs, self._numbers)
+
 
 def _watched() -> bool:
     """Tell whether a profiler wants to hear of launches; up to Triton 3.4 a function, later a chain of them."""

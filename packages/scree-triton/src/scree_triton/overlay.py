@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from scree_core.errors import UnsupportedError
 from scree_core.layout import INT32_MAX, Layout
 from scree_core.overlay import Overlay
+from scree_core.tune import Tuning
 from scree_torch.tracing import in_transform, is_real
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
@@ -79,6 +81,24 @@ class TritonOverlay(Overlay):
 
         options = Options(causal, scale, window, softcap)
         return varlen_attention(q, k, v, q_layout, k_layout, sinks, options, return_lse=return_lse)
+
+    def tune(self, op: str, /, *args: Any, gradient: bool, **kwargs: Any) -> Tuning:
+        """Measure tiles for a checked call of attention, and keep the best: see ``scree_triton.attention.tuning``."""
+        if op != "varlen_attention":
+            raise UnsupportedError(
+                f"backend {self.name!r} has nothing to tune in {op}: its sizes follow from the input. "
+                "What has tiles to choose from is varlen_attention"
+            )
+        if INTERPRETED:
+            raise UnsupportedError(
+                "Triton's interpreter tells nothing of a GPU's times: unset TRITON_INTERPRET to tune"
+            )
+        from scree_torch.varlen_attention import Options
+        from scree_triton.attention.tuning import tune
+
+        q, k, v, q_layout, k_layout = args
+        sinks, want_lse = kwargs.pop("sinks"), kwargs.pop("return_lse")
+        return tune(q, k, v, q_layout, k_layout, sinks, Options(**kwargs), want_lse=want_lse, gradient=gradient)
 
     def varlen_layernorm(
         self, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, eps: float

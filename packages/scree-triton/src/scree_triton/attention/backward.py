@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -64,7 +64,7 @@ def backward(
     if elsewhere(q):
         with torch.cuda.device(q.device):
             return backward(d_out, d_lse, q, k, v, found, sinks, batch, plan)
-    key = d_out.stride(), d_out.data_ptr() % 16, None if d_lse is None else (d_lse.dtype, d_lse.stride())
+    key = key_of(d_out, d_lse)
     launches = plan.backward.get(key)
     if launches is None:
         launches = plan.backward[key] = _launches(d_out, d_lse, q, k, v, sinks, batch, plan)
@@ -88,6 +88,11 @@ def backward(
     return d_q, d_k, d_v, None if shares is None else shares.sum(1).to(sinks.dtype)  # pyrefly: ignore
 
 
+def key_of(d_out: torch.Tensor, d_lse: torch.Tensor | None) -> tuple[Any, ...]:
+    """Return what decides how kernels take the cotangents."""
+    return d_out.stride(), d_out.data_ptr() % 16, None if d_lse is None else (d_lse.dtype, d_lse.stride())
+
+
 def _launches(
     d_out: torch.Tensor,
     d_lse: torch.Tensor | None,
@@ -98,24 +103,42 @@ def _launches(
     batch: Batch,
     plan: Plan,
 ) -> Launches:
-    options, arrays = plan.options, (q, k, v, d_out)
-    heads, kv_heads = q.shape[1], k.shape[1]
-    strides = [stride for x in arrays for stride in x.stride()]
-    numbers = *strides, q.shape[0], heads, abs(options.scale), *numbers_of(options)
     may_merge = d_lse is None and q.dtype != torch.float32 and max(q.shape[2], v.shape[2]) <= WIDEST
-    if may_merge and (both := both_of(arrays, sinks, batch, options)) is not None:
+    if may_merge and (both := both_of((q, k, v, d_out), sinks, batch, plan.options)) is not None:
         variant, queries, keys = both
         query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
-        programs = query_tiles.most * heads + key_tiles.most * kv_heads
+        key_programs = key_tiles.most * k.shape[1]
+        programs = query_tiles.most * q.shape[1] + key_programs
         if programs <= FEW * _multiprocessors(q.device):
-            launch = Launch(variant, programs, (*numbers, key_tiles.most * kv_heads))
-            return Launches(launch, None, query_tiles, key_tiles)
+            numbers = *_numbers(q, k, v, d_out, plan), key_programs
+            return Launches(Launch(variant, programs, numbers), None, query_tiles, key_tiles)
+    return one_by_one(d_out, d_lse, q, k, v, sinks, batch, plan)
+
+
+def one_by_one(
+    d_out: torch.Tensor,
+    d_lse: torch.Tensor | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    sinks: torch.Tensor | None,
+    batch: Batch,
+    plan: Plan,
+) -> Launches:
+    """Return a launch for each kernel; parameters are those of ``backward``."""
+    options, arrays, numbers = plan.options, (q, k, v, d_out), _numbers(q, k, v, d_out, plan)
     variant, queries = variant_of("queries", arrays, (d_lse, sinks), batch, options)
     of_keys, keys = variant_of("keys", arrays, (), batch, options)
     query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
     lse_strides = (0, 0) if d_lse is None else d_lse.stride()
-    first = Launch(variant, query_tiles.most * heads, (*lse_strides, *numbers))
-    return Launches(first, Launch(of_keys, key_tiles.most * kv_heads, numbers), query_tiles, key_tiles)
+    first = Launch(variant, query_tiles.most * q.shape[1], (*lse_strides, *numbers))
+    return Launches(first, Launch(of_keys, key_tiles.most * k.shape[1], numbers), query_tiles, key_tiles)
+
+
+def _numbers(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, d_out: torch.Tensor, plan: Plan) -> tuple[Any, ...]:
+    """Return what the kernels take behind their arrays."""
+    strides = [stride for x in (q, k, v, d_out) for stride in x.stride()]
+    return *strides, q.shape[0], q.shape[1], abs(plan.options.scale), *numbers_of(plan.options)
 
 
 def _tiles(q: torch.Tensor, k: torch.Tensor, batch: Batch, block_m: int, block_n: int) -> tuple[Tiles, Tiles]:

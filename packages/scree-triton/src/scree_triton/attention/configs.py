@@ -1,4 +1,4 @@
-"""Which tile sizes a kernel runs with: looked up in measured tables, never searched for at a call."""
+"""Which tile sizes a kernel runs with by the tables, which are measured for some architectures."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class Tile(NamedTuple):
     num_warps: int
     num_stages: int
 
+    def __str__(self) -> str:
+        return "x".join(map(str, self))
+
 
 class Setting(NamedTuple):
     """What the choice depends on."""
@@ -35,17 +38,18 @@ class Setting(NamedTuple):
     causal: bool
 
 
-def choose(setting: Setting, mean: float, device: torch.device) -> Tile:
-    """Return the tile for rows of a mean length on a device."""
-    return choose_for(setting, mean, _architecture(device))
-
-
-def choose_for(setting: Setting, mean: float, architecture: str) -> Tile:
-    """Return the tile for rows of a mean length on a GPU of an architecture, such as ``"sm_90"``."""
+def default(setting: Setting, mean: float, architecture: str) -> Tile:
+    """Return the tile that the tables give for rows of a mean length on an architecture, such as ``"sm_90"``."""
     for least, tile in _table(setting, architecture):
         if mean >= least:
             return tile
     raise AssertionError(f"no tile for {setting}")
+
+
+def name_of(setting: Setting, mean: float) -> str:
+    """Return what a tuned tile is kept under: a name for all mean lengths between two powers of 2."""
+    kind, width, itemsize, causal = setting
+    return f"{kind} {width} {itemsize} {'causal' if causal else 'full'} {2 ** int(mean).bit_length() // 2}"
 
 
 @functools.cache
@@ -79,7 +83,7 @@ def _family(architecture: str) -> str:
 
 
 @functools.cache
-def _architecture(device: torch.device) -> str:
+def architecture_of(device: torch.device) -> str:
     """Return ``"sm_90"`` or ``"gfx942"``; on a CPU, where the interpreter runs, ``"interpreter"``."""
     if device.type != "cuda":
         return "interpreter"

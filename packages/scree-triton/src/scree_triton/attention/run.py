@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from scree_core import programs
 from scree_torch.varlen_attention.options import Options
+from scree_triton.attention import variants
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.told import planes
 from scree_triton.attention.variants import numbers_of, variant_of
@@ -49,6 +51,13 @@ MOST = 4096
 """Plans that are kept; a stream of ever new shapes starts over."""
 
 _plans: dict[Any, Plan] = {}
+
+
+def renew() -> None:
+    """Plan all calls anew from now on: tiles have changed."""
+    _plans.clear()
+    variants.forget()
+    programs.forget()
 
 
 def plan_of(

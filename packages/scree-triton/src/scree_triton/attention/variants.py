@@ -9,12 +9,13 @@ import torch
 from scree_torch.varlen_attention.options import Options
 from scree_triton.alike import alike
 from scree_triton.attention.batch import Batch
-from scree_triton.attention.configs import Setting, Tile, choose
+from scree_triton.attention.choice import AT_FIRST_CALL, choose, setting_of
+from scree_triton.attention.configs import Tile
 from scree_triton.attention.kernels.both import both_kernel
 from scree_triton.attention.kernels.forward import forward_kernel
 from scree_triton.attention.kernels.keys import keys_kernel
 from scree_triton.attention.kernels.queries import queries_kernel
-from scree_triton.attention.told import constants, numbers, side, typical_length
+from scree_triton.attention.told import constants, numbers, typical_length
 from scree_triton.launch import INTERPRETED, Variant
 
 MOST = 4096
@@ -65,6 +66,12 @@ def variant_of(
     return found
 
 
+def forget() -> None:
+    """Choose variants anew from now on."""
+    _variants.clear()
+    _both.clear()
+
+
 def both_of(
     arrays: tuple[torch.Tensor, ...], sinks: torch.Tensor | None, batch: Batch, options: Options
 ) -> tuple[Variant, Tile, Tile] | None:
@@ -102,8 +109,11 @@ def _key(
 
 def _tile(kind: str, arrays: tuple[torch.Tensor, ...], batch: Batch, options: Options) -> Tile:
     q, k, v, *_ = arrays
-    setting = Setting(kind, side(max(q.shape[2], v.shape[2])), q.element_size(), options.causal)
-    return choose(setting, typical_length(k.shape[0], batch.size), q.device)
+    if AT_FIRST_CALL:
+        from scree_triton.attention.tuning import tune_new
+
+        tune_new(kind, q, k, v, batch, options)
+    return choose(setting_of(kind, q, v, options.causal), typical_length(k.shape[0], batch.size), q.device)
 
 
 def _constants(arrays: tuple[torch.Tensor, ...], options: Options) -> dict[str, Any]:

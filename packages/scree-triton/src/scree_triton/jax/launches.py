@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scree_triton.attention.configs import Setting, choose_for
+from scree_triton.attention.configs import Setting, default
 from scree_triton.attention.told import MANY, bound, constants, numbers, planes, side, typical_length
 from scree_triton.jax import library
 from scree_triton.jax.library import Kernel, call
@@ -130,7 +130,7 @@ def _kernel(kind: str, inputs: Inputs, options: Options, **more: Any) -> tuple[K
     heads, dims, itemsize = (q.shape[1], k.shape[1]), (q.shape[2], v.shape[2]), q.dtype.itemsize
     length = typical_length(k.shape[0], inputs.k_offsets.shape[0] - 1)
     setting = Setting(kind, side(max(dims)), itemsize, causal)
-    tile = choose_for(setting, length, f"sm_{library.capability()}")
+    tile = default(setting, length, f"sm_{library.capability()}")
     exact, upcast = itemsize == 4, UPCAST and q.dtype == jnp.bfloat16
     told = constants(
         heads, dims, causal=causal, scale=scale, window=window, softcap=softcap, exact=exact, upcast=upcast
