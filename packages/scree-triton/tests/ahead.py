@@ -35,7 +35,7 @@ from triton.runtime import driver
 from scree_core.layout import Layout
 from scree_torch.varlen_attention.options import Options
 from scree_triton import launch
-from scree_triton.attention import backward, configs, run, variants
+from scree_triton.attention import backward, configs, hopper, run, variants
 from scree_triton.attention.entry import varlen_attention
 from scree_triton.norms import tiles as norm_tiles
 from scree_triton.norms import varlen_layernorm, varlen_rmsnorm
@@ -95,6 +95,7 @@ def compile_instead(gpu: Gpu, architecture: str, kernels: list[tuple[str, Any, d
 
     launch.Variant.__call__ = compile_
     configs.architecture_of = lambda device: architecture
+    hopper._multiprocessors = lambda device: gpu.multiprocessors
     norm_tiles._properties = lambda device: (gpu.multiprocessors, gpu.shared)
     device = {"get_current_device": lambda: 0, "get_current_stream": lambda device: 0}
     driver.set_active(types.SimpleNamespace(**device, get_current_target=lambda: gpu.target))
@@ -145,6 +146,15 @@ def attend(dtype: torch.dtype, width: int, *, everything: bool = False) -> None:
             differentiate((out, lse) if everything and not backward.FEW else out, inputs)
 
 
+def attend_long(dtype: torch.dtype, *, causal: bool, everything: bool = False) -> None:
+    """Run attention that Hopper has a kernel of its own for; with everything: sinks, the lse, grouped heads."""
+    layout, heads = rows_of(16384), 32 if everything else 8
+    q = torch.empty((layout.total, heads, hopper.HEAD_DIM), dtype=dtype)
+    k, v = torch.empty((2, layout.total, 8, hopper.HEAD_DIM), dtype=dtype)
+    sinks = torch.empty(heads, dtype=dtype) if everything else None
+    varlen_attention(q, k, v, layout, layout, sinks, Options(causal, 0.1, (-1, -1), None), return_lse=everything)
+
+
 def normalise(dtype: torch.dtype, features: int) -> None:
     """Run layer normalisation with all of its inputs, and RMS normalisation."""
     x = torch.empty((4, features), dtype=dtype, requires_grad=True)
@@ -175,6 +185,10 @@ def cases() -> dict[str, Callable[..., None]]:
         for width in WIDTHS:
             found[f"attention {name} {width}"] = functools.partial(attend, dtype, width)
             found[f"attention {name} {width} everything"] = functools.partial(attend, dtype, width, everything=True)
+        if dtype != torch.float32:
+            found[f"long {name} causal"] = functools.partial(attend_long, dtype, causal=True)
+            found[f"long {name} full"] = functools.partial(attend_long, dtype, causal=False)
+            found[f"long {name} everything"] = functools.partial(attend_long, dtype, causal=True, everything=True)
         for features in (64, 3000, 4096, norm_tiles.WIDEST, norm_tiles.WIDEST + 8):
             found[f"norms {name} {features}"] = functools.partial(normalise, dtype, features)
         for sizes in ((4, 20, 1), (4096, 20, 1), (4, 10_000, 1), (4, 200, 3), (4, 200, 64)):
@@ -192,9 +206,10 @@ def report(case: str, gpu: Gpu, name: str, binary: Any, constants: dict[str, Any
     Returns
     -------
     dict
-        Instructions that multiply tiles by kind, ``registers`` of a thread, bytes of its stack, which is for what
-        doesn't fit in them (``spilled``; registers of AMD's), and of a program ``shared`` bytes, how many it may have
-        (``most_shared``), and columns of ``tensor_memory``; or an ``error``.
+        Instructions that multiply tiles by kind, how many copy them by Hopper's copy engine (``copies``),
+        ``registers`` of a thread, bytes of its stack, which is for what doesn't fit in them (``spilled``; registers of
+        AMD's), and of a program ``shared`` bytes, how many it may have (``most_shared``), and columns of
+        ``tensor_memory``; or an ``error``.
     """
     tile = {
         key: constants[key]
@@ -209,6 +224,7 @@ def report(case: str, gpu: Gpu, name: str, binary: Any, constants: dict[str, Any
     registers, spilled = _registers(binary)
     return found | {
         "products": {kind: count for kind, count in products.items() if count},
+        "copies": len(re.findall(r"\bcp\.async\.bulk\.tensor", text)),
         "registers": registers,
         "spilled": spilled,
         "shared": binary.metadata.shared,

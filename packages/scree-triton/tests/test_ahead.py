@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
+
+from scree_triton.attention import hopper  # noqa: E402
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton's compilers come for Linux alone")
 
 PROGRAM = Path(__file__).with_name("ahead.py")
@@ -40,6 +43,7 @@ KERNELS = {
         "attention.kernels.keys.keys_kernel",
         "attention.kernels.both.both_kernel",
     },
+    "long": {"attention.kernels.tiles.tiles_kernel", "attention.kernels.hopper.hopper_kernel"},
     "others": {
         "norms.forward._forward_kernel",
         "norms.backward._backward_kernel",
@@ -72,6 +76,8 @@ TENSOR_MEMORY = 512
 """Columns that a program has on sm_100."""
 MOST_SPILLED = 128
 """Bytes of a thread in half precision on sm_90, whose tiles were measured."""
+LITTLE_SPILLED = 64
+"""The same of the kernel for Hopper, outside of its loops."""
 WIDEST_SPILLED = 384
 """The same where the gradient of the widest rows adds up those of weight and bias in registers."""
 
@@ -80,9 +86,28 @@ WIDEST_SPILLED = 384
     ("gpu", "part"), [(gpu, part) for gpu in NEWEST for part in CASES if part == "attention" or gpu not in FEWER]
 )
 def test_kernels_compile_into_what_the_smallest_gpu_of_a_kind_can_run(gpu, part, tmp_path):
+    kernels = compiled(gpu, FEWER.get(gpu, [*CASES[part], *MORE.get((gpu, part), [])]), tmp_path)
+    assert {kernel["kernel"] for kernel in kernels} == KERNELS[part]
+    print(f"{gpu}: {len(kernels)} kernels in {sum(kernel['seconds'] for kernel in kernels):.0f} s")
+
+
+@pytest.mark.skipif(
+    not triton.__version__.startswith(hopper.VERSIONS),
+    reason=f"the kernel for Hopper isn't offered on Triton {triton.__version__}",
+)
+def test_the_kernel_for_hopper_copies_by_its_engine_and_keeps_its_loops_in_registers(tmp_path):
+    kernels = compiled("sm_90", ["long bf16 causal", "long fp16 everything"], tmp_path)
+    assert {kernel["kernel"] for kernel in kernels} == KERNELS["long"]
+    for kernel in kernels:
+        if kernel["kernel"].endswith("hopper_kernel"):
+            assert kernel["copies"] > 0, kernel
+            assert kernel["spilled"] <= LITTLE_SPILLED, kernel
+
+
+def compiled(gpu: str, cases: list[str], cache: Path) -> list[dict[str, Any]]:
+    """Compile cases by ``ahead.py`` and return its reports; fail where one tells of a fault."""
     # The path is the cache's: what another run compiled proves nothing.
-    settings = {"TRITON_INTERPRET": "0", "TRITON_DEFAULT_FP_FUSION": "1", "TRITON_CACHE_DIR": str(tmp_path)}
-    cases = FEWER.get(gpu, [*CASES[part], *MORE.get((gpu, part), [])])
+    settings = {"TRITON_INTERPRET": "0", "TRITON_DEFAULT_FP_FUSION": "1", "TRITON_CACHE_DIR": str(cache)}
     command = [sys.executable, str(PROGRAM), gpu, *cases, "--json"]
     child = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
     kernels = [json.loads(line) for line in child.stdout.splitlines()]
@@ -91,8 +116,7 @@ def test_kernels_compile_into_what_the_smallest_gpu_of_a_kind_can_run(gpu, part,
     ]
     assert not faults, "\n".join(faults)
     assert child.returncode == 0, child.stderr
-    assert {kernel["kernel"] for kernel in kernels} == KERNELS[part]
-    print(f"{gpu}: {len(kernels)} kernels in {sum(kernel['seconds'] for kernel in kernels):.0f} s")
+    return kernels
 
 
 def faults_of(gpu: str, kernel: dict[str, Any]) -> list[str]:
@@ -117,7 +141,7 @@ def faults_of(gpu: str, kernel: dict[str, Any]) -> list[str]:
 def products_of(gpu: str, kernel: dict[str, Any]) -> set[str]:
     """Return by which instructions a kernel is to multiply tiles."""
     name = kernel["kernel"].rpartition(".")[2]
-    if name not in ("forward_kernel", "queries_kernel", "keys_kernel", "both_kernel"):
+    if name not in ("forward_kernel", "queries_kernel", "keys_kernel", "both_kernel", "hopper_kernel"):
         return set()
     if " fp32 " in kernel["case"] and gpu != "gfx942":  # exact products: NVIDIA's tensor cores round to tf32
         return set()

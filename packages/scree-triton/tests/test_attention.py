@@ -162,6 +162,16 @@ def test_one_launch_for_both_kernels_of_backward_finds_what_two_do(monkeypatch, 
     assert [each.keys is None for each in launches] == [True, False]
 
 
+def test_a_sink_of_nothing_is_nothing(device):
+    """Where no key is seen either, and two infinities would make NaN."""
+    q, k = rows([3, 4], 2, 16, device=device), rows([2, 0], 2, 16, device=device, seed=1)
+    sinks = torch.full((2,), -torch.inf, device=device)
+    out, lse = scree.varlen_attention(q, k, k, sinks=sinks, causal=True, return_lse=True, backend="triton")
+    want, want_lse = scree.varlen_attention(q, k, k, causal=True, return_lse=True, backend="torch")
+    torch.testing.assert_close(out.values, want.values)
+    torch.testing.assert_close(lse.values, want_lse.values)
+
+
 def test_slices_of_a_fused_projection_are_taken_as_they_are(device):
     lengths, heads, head_dim = [5, 70, 0, 33], 2, 32
     fused = rows(lengths, 3, heads, head_dim, device=device, dtype=torch.float16)

@@ -31,6 +31,8 @@ class Variant:
         Of every ``tl.constexpr`` parameter.
     num_warps, num_stages : int
         Of the compiled kernel.
+    **more
+        Further options of the compiler.
 
     Notes
     -----
@@ -40,10 +42,10 @@ class Variant:
 
     __slots__ = ("_constants", "_kernel", "_options", "start")
 
-    def __init__(self, kernel: Any, constants: dict[str, Any], num_warps: int, num_stages: int) -> None:
+    def __init__(self, kernel: Any, constants: dict[str, Any], num_warps: int, num_stages: int, **more: Any) -> None:
         self._kernel = kernel
         self._constants = constants
-        self._options = {"num_warps": num_warps, "num_stages": num_stages}
+        self._options = {"num_warps": num_warps, "num_stages": num_stages, **more}
         self.start: Any = None
         """What starts the compiled kernel, as soon as there is one."""
 

@@ -8,7 +8,7 @@ import torch
 
 from scree_core import programs
 from scree_torch.varlen_attention.options import Options
-from scree_triton.attention import variants
+from scree_triton.attention import hopper, variants
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.told import planes
 from scree_triton.attention.variants import numbers_of, variant_of
@@ -41,7 +41,7 @@ class Plan:
         self.lse = memory((heads, total), torch.float32)
         self.stats = memory((planes(q.element_size()), heads, total), torch.float32)
         self.gradients = tuple(memory(tuple(x.shape), x.dtype) for x in (q, k, v))
-        self.forward: dict[bool, tuple[Launch, int, int]] = {}
+        self.forward: dict[bool, tuple[Launch | hopper.Launch, int, int]] = {}
         """By whether there is to be a backward: the launch, and how many tiles there may be of how many queries."""
         self.backward: dict[Any, Any] = {}
         """By what decides how kernels take the cotangents, what ``backward`` keeps."""
@@ -132,7 +132,25 @@ def _forward_launch(
     plan: Plan,
     *,
     learns: bool,
+) -> tuple[Launch | hopper.Launch, int, int]:
+    if not hopper.takes(q, k, v, batch, plan.options):
+        return plain_launch(q, k, v, sinks, batch, plan, learns=learns)
+    optional = q if plan.want_lse else None, q if learns else None, sinks
+    capacity = batch.most_query_tiles(q.shape[0], hopper.BLOCK_M)
+    return hopper.Launch(q, k, v, optional, batch, plan.options, capacity), capacity, hopper.BLOCK_M
+
+
+def plain_launch(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    sinks: torch.Tensor | None,
+    batch: Batch,
+    plan: Plan,
+    *,
+    learns: bool,
 ) -> tuple[Launch, int, int]:
+    """Return a launch of the kernel for all GPUs, and how many tiles there may be of how many queries."""
     options = plan.options
     optional = q if plan.want_lse else None, q if learns else None, sinks
     variant, tile = variant_of("forward", (q, k, v), optional, batch, options)

@@ -17,7 +17,7 @@ from scree_core.layout import Layout
 from scree_core.tune import TunedKernel, Tuning
 from scree_torch.tracing import is_real
 from scree_torch.varlen_attention.options import Options
-from scree_triton.attention import configs, run, tuned
+from scree_triton.attention import configs, hopper, run, tuned
 from scree_triton.attention.backward import Launches, Tiles, backward, key_of, one_by_one
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.candidates import candidates
@@ -107,7 +107,7 @@ class Bench:
         plan = self._plan()
         launch, *_ = self._own.forward[True]
         most = self.batch.most_query_tiles(self.q.shape[0], tile.block_m)
-        plan.forward[True] = _changed(launch, most * self.q.shape[1], tile), most, tile.block_m
+        plan.forward[True] = _changed(launch, most * self.q.shape[1], tile), most, tile.block_m  # pyrefly: ignore
         arrays = self.q, self.k, self.v, self.sinks, self.batch, plan
         return lambda: (run.forward(*arrays, learns=True).out,)
 
@@ -135,6 +135,7 @@ class Bench:
         """Return a plan without launches; before the first, the call runs as it is, which decides about launches."""
         inputs = self.q, self.k, self.v
         if self._found is None:
+            self._own.forward[True] = run.plain_launch(*inputs, self.sinks, self.batch, self._own, learns=True)
             self._found = run.forward(*inputs, self.sinks, self.batch, self._own, learns=True)
         if gradient and self._d_out is None:
             out = self._found.out
@@ -265,7 +266,7 @@ def tune(
     Raises
     ------
     ArgumentError
-        There is nothing to measure.
+        There is nothing to measure, or nothing to choose from.
     UnsupportedError
         The arrays are a trace's, or a CUDA graph is being captured.
     """
@@ -278,6 +279,13 @@ def tune(
     batch = Batch(q_layout.offsets, k_layout.offsets, q_layout.max_length, k_layout.max_length)
     bench = Bench(q, k, v, batch, sinks, options, want_lse=want_lse)
     kinds = configs.KINDS if gradient or q.requires_grad or k.requires_grad or v.requires_grad else ("forward",)
+    if hopper.takes(q, k, v, batch, options):
+        kinds = kinds[1:]
+        if not kinds:
+            raise ArgumentError(
+                "there is nothing to tune: so big a call goes to the kernel for Hopper, which has one tile; "
+                "gradient=True tunes the kernels of backward"
+            )
     results = measured(bench, kinds, milliseconds if time is None else time)
     path = keep(results, q.device)
     return Tuning(

@@ -102,7 +102,7 @@ def forward_kernel(
     whole = sums
     if SINKS is not None:
         sink = tl.load(SINKS + head).to(tl.float32) * LOG2E
-        base = tl.maximum(top, sink)
+        base = tl.where(sees, tl.maximum(top, sink), 0.0)  # both may be -inf
         fade = tl.math.exp2(top - base)
         whole = tl.where(sees, sums * fade + tl.math.exp2(sink - base), 1.0)
         acc = acc * fade[:, None]

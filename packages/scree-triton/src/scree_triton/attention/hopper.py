@@ -1,0 +1,197 @@
+"""Which calls go to the kernel for Hopper, and how they are launched."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+import triton
+
+from scree_torch.varlen_attention.options import Options
+from scree_triton.alike import alike
+from scree_triton.attention import configs
+from scree_triton.attention.batch import Batch
+from scree_triton.launch import INTERPRETED, Variant, empty, memory
+
+VERSIONS = ("3.6", "3.9")
+"""Of Triton, for which the kernel was compiled and seen right: its language, Gluon, changes from one to the next."""
+
+BLOCK_M, BLOCK_N, STAGES = 128, 128, 2
+HEAD_DIM = 128
+FAR = 2**30
+"""Where a described row ends, and the most elements of a batch."""
+MOST = 0x7FFF0000
+"""Where no coordinate comes."""
+LEAST_WORK, LEAST_LENGTH = 100_000, 64
+"""Queries times heads, and the mean length of a row: see ``_is_worth``."""
+REGISTERS = 168
+"""Of a thread when a program starts, for 12 warps; then the loading warp gives most of its own to the others."""
+
+
+def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options) -> bool:
+    """Tell whether a call goes to the kernel for Hopper rather than to ``forward_kernel``.
+
+    Parameters
+    ----------
+    q, k, v : torch.Tensor
+        Packed, with any strides, of one dtype; none of them empty.
+    batch : Batch
+        Their rows.
+    options : Options
+        What to compute.
+
+    Notes
+    -----
+    It must be able to compute the call: half precision, heads of 128, no window, no softcap, a scale above zero, and
+    memory that the copy engine reads. And it must be worth it. Narrower heads weren't tried: the exponentials are
+    their bound, and a prototype of such a kernel was slower than ``forward_kernel``.
+    """
+    return (
+        not INTERPRETED
+        and triton.__version__.startswith(VERSIONS)
+        and configs.architecture_of(q.device) == "sm_90"
+        and q.element_size() == 2
+        and q.shape[2] == v.shape[2] == HEAD_DIM
+        and options.window[0] < 0
+        and (options.causal or options.window[1] < 0)
+        and options.softcap is None
+        and options.scale > 0
+        and all(map(_is_copied, (q, k, v)))
+        and _is_worth(q, k, batch)
+    )
+
+
+def _is_worth(q: torch.Tensor, k: torch.Tensor, batch: Batch) -> bool:
+    """Tell whether there is enough to do.
+
+    A multiprocessor works on one tile of 128 queries at a time, where it has three of 64 with ``forward_kernel``, and
+    the host needs 40 us for a call instead of 25 (descriptors, the counter). Time on an H100 as a multiple of
+    ``forward_kernel``'s, causal, bfloat16, rows of log-normal lengths:
+
+    ========================= ======================= =====
+    rows x median, heads      queries x heads         times
+    ========================= ======================= =====
+    16 x 256, 4               16,000                  1.31
+    16 x 256, 8               32,000                  1.07
+    16 x 512, 4               32,000                  1.09
+    16 x 1024, 4              64,000                  0.89
+    16 x 512, 16              127,000                 0.80
+    16 x 2048, 4              127,000                 0.79
+    16 x 4096, 16             1,018,000               0.71
+    1024 x 32, 16             595,000                 0.95
+    512 x 64, 16              614,000                 0.82
+    256 x 128, 16             628,000                 0.76
+    ========================= ======================= =====
+    """
+    queries, keys = q.shape[0], k.shape[0]
+    return queries * q.shape[1] >= LEAST_WORK and min(queries, keys) >= LEAST_LENGTH * batch.size
+
+
+def _is_copied(x: torch.Tensor) -> bool:
+    """Tell whether the copy engine reads a tensor: it wants addresses that are multiples of 16, and rows below FAR."""
+    total_stride, head_stride, stride = x.stride()
+    distances = total_stride, head_stride
+    fits = all(0 < distance < 2**34 and distance * x.element_size() % 16 == 0 for distance in distances)
+    return stride == 1 and fits and x.data_ptr() % 16 == 0 and x.shape[0] <= FAR
+
+
+_COUNTER = memory((1,), torch.int32)
+
+
+class Launch:
+    """The kernel, ready to be launched on arrays of known shapes.
+
+    Parameters
+    ----------
+    q, k, v : torch.Tensor
+        Such arrays, which aren't kept.
+    optional : tuple of torch.Tensor or None
+        Whether there is a lse, whether there are stats, and the sinks.
+    batch : Batch
+        Their rows; not kept either.
+    options : Options
+        What to compute.
+    capacity : int
+        How many tiles there may be.
+
+    Notes
+    -----
+    A call allocates 4 bytes for the counter of tiles and clears them, makes three descriptors, which hold addresses,
+    and starts the kernel by Triton's launcher: 15 us more than a launch of ``forward_kernel`` on an H100's host.
+    """
+
+    __slots__ = ("_descriptions", "_numbers", "_programs", "_variant")
+
+    def __init__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        optional: tuple[torch.Tensor | None, ...],
+        batch: Batch,
+        options: Options,
+        capacity: int,
+    ) -> None:
+        total, heads, _ = q.shape
+        programs = capacity * heads
+        self._variant = _variant(q, optional, batch, options)
+        self._programs = min(programs, _multiprocessors(q.device))
+        self._descriptions = tuple(describe(x, block) for x, block in ((q, BLOCK_M // 2), (k, BLOCK_N), (v, BLOCK_N)))
+        self._numbers = total, heads, heads // k.shape[1], programs, options.scale * math.log2(math.e)
+
+    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *arrays: torch.Tensor | None) -> None:
+        """Launch on the current stream of the current device, on the arrays that ``forward_kernel`` takes."""
+        counter = empty(_COUNTER, q).zero_()
+        described = (_at(x, description) for x, description in zip((q, k, v), self._descriptions, strict=True))
+        self._variant(self._programs, *arrays, counter, *described, *self._numbers)
+
+
+def describe(x: torch.Tensor, block: int) -> Any:
+    """Return what tells the copy engine how to read blocks of rows of x, but for where x lies: its base is None.
+
+    It fills with zeros what lies outside of the memory that it is told of. That shall be whatever is behind the end of
+    a row, so that nothing of its neighbour takes part, and NaN least of all. So x is described with two more
+    dimensions, which together move the origin to any element: element ``e`` of a row of ``length`` elements from
+    ``start`` on is at ``(FAR, start + length, head, FAR - length + e)``, where the last coordinate leaves the memory at
+    ``FAR``, the row's end. The first dimension's stride takes ``FAR`` rows back again, since addresses wrap at 2**64
+    (the trick of ``triton.tools.ragged_tma``).
+    """
+    from triton.experimental.gluon.language import NVMMASharedLayout
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    stride, head_stride, _ = x.stride()
+    _, heads, width = x.shape
+    shape, strides = [MOST, MOST, heads, FAR, width], [2**34 - stride, stride, head_stride, stride, 1]
+    layout = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=5)
+    description = TensorDescriptor(x, shape, strides, [1, 1, 1, block, width], layout)
+    description.base = None
+    return description
+
+
+def _at(x: torch.Tensor, description: Any) -> Any:
+    """Return the descriptor of x, without the checks that its description has passed: they take three times as long."""
+    descriptor = object.__new__(type(description))
+    descriptor.__dict__ = description.__dict__ | {"base": x}
+    return descriptor
+
+
+_variants: dict[Any, Variant] = {}
+
+
+def _variant(q: torch.Tensor, optional: tuple[torch.Tensor | None, ...], batch: Batch, options: Options) -> Variant:
+    from scree_triton.attention.kernels.hopper import hopper_kernel
+
+    key = q.device, q.dtype, options.causal, *map(alike, optional), batch.q_offsets.dtype, batch.k_offsets.dtype
+    found = _variants.get(key)
+    if found is None:
+        tile = {"BLOCK_M": BLOCK_M, "BLOCK_N": BLOCK_N, "D": HEAD_DIM, "STAGES": STAGES}
+        variant = Variant(hopper_kernel, {"RIGHT": options.causal} | tile, 4, 1, maxnreg=REGISTERS)
+        found = _variants[key] = variant
+    return found
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
