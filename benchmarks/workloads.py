@@ -124,7 +124,7 @@ ATTENTION_BIG = {
     "gqa_d128_causal": Attention(log_normal_around(16, 2048, 0.6), 32, 128, kv_heads=8, dtype="bfloat16"),
 }
 
-ATTENTION_TRITON = ATTENTION_HEADLINE | ATTENTION_SWEEP | ATTENTION_BIG
+ATTENTION_TRITON = ATTENTION_HEADLINE | ATTENTION_BIG | ATTENTION_SWEEP
 
 NORMS_GPU = {
     f"norm_{features}_{dtype}": Layout(HEADLINE, features, dtype)

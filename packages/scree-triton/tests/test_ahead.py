@@ -87,7 +87,8 @@ WIDEST_SPILLED = 384
 )
 def test_kernels_compile_into_what_the_smallest_gpu_of_a_kind_can_run(gpu, part, tmp_path):
     kernels = compiled(gpu, FEWER.get(gpu, [*CASES[part], *MORE.get((gpu, part), [])]), tmp_path)
-    assert {kernel["kernel"] for kernel in kernels} == KERNELS[part]
+    narrow = {"attention.kernels.both.both_kernel"}
+    assert {kernel["kernel"] for kernel in kernels} == KERNELS[part] - (narrow if gpu in FEWER else set())
     print(f"{gpu}: {len(kernels)} kernels in {sum(kernel['seconds'] for kernel in kernels):.0f} s")
 
 

@@ -49,6 +49,11 @@ class Variant:
         self.start: Any = None
         """What starts the compiled kernel, as soon as there is one."""
 
+    @property
+    def told(self) -> tuple[Any, ...]:
+        """What the kernel is compiled for beside its arguments."""
+        return *self._constants.items(), *self._options.items()
+
     def __call__(self, programs: int, *arguments: Any) -> None:
         """Launch on the current stream of the current device; arrays, or None for some, come first."""
         start = self.start

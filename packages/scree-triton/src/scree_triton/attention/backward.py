@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 
 from scree_triton.attention.batch import Batch
+from scree_triton.attention.check import Small, backward_wanted, check, found_by_composite
 from scree_triton.attention.run import Found, Plan
 from scree_triton.attention.variants import both_of, numbers_of, variant_of
 from scree_triton.launch import Launch, elsewhere, empty
@@ -104,15 +106,25 @@ def _launches(
     plan: Plan,
 ) -> Launches:
     may_merge = d_lse is None and q.dtype != torch.float32 and max(q.shape[2], v.shape[2]) <= WIDEST
-    if may_merge and (both := both_of((q, k, v, d_out), sinks, batch, plan.options)) is not None:
-        variant, queries, keys = both
+    both = both_of((q, k, v, d_out), sinks, batch, plan.options) if may_merge else None
+    if both is None:
+        return one_by_one(d_out, d_lse, q, k, v, sinks, batch, plan)
+    variant, queries, keys = both
+
+    def made(
+        d_out: torch.Tensor, d_lse: torch.Tensor | None, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch
+    ) -> tuple[Launches, int]:
         query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
         key_programs = key_tiles.most * k.shape[1]
         programs = query_tiles.most * q.shape[1] + key_programs
-        if programs <= FEW * _multiprocessors(q.device):
-            numbers = *_numbers(q, k, v, d_out, plan), key_programs
-            return Launches(Launch(variant, programs, numbers), None, query_tiles, key_tiles)
-    return one_by_one(d_out, d_lse, q, k, v, sinks, batch, plan)
+        launch = Launch(variant, programs, (*_numbers(q, k, v, d_out, plan), key_programs))
+        return Launches(launch, None, query_tiles, key_tiles), programs
+
+    launches, programs = made(d_out, d_lse, q, k, v, batch)
+    if programs > FEW * _multiprocessors(q.device):
+        return one_by_one(d_out, d_lse, q, k, v, sinks, batch, plan)
+    _check("both", variant.told, lambda *small: made(*small)[0], d_out, d_lse, q, k, v, sinks, batch, plan)
+    return launches
 
 
 def one_by_one(
@@ -126,13 +138,46 @@ def one_by_one(
     plan: Plan,
 ) -> Launches:
     """Return a launch for each kernel; parameters are those of ``backward``."""
-    options, arrays, numbers = plan.options, (q, k, v, d_out), _numbers(q, k, v, d_out, plan)
-    variant, queries = variant_of("queries", arrays, (d_lse, sinks), batch, options)
-    of_keys, keys = variant_of("keys", arrays, (), batch, options)
-    query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
-    lse_strides = (0, 0) if d_lse is None else d_lse.stride()
-    first = Launch(variant, query_tiles.most * q.shape[1], (*lse_strides, *numbers))
-    return Launches(first, Launch(of_keys, key_tiles.most * k.shape[1], numbers), query_tiles, key_tiles)
+
+    def made(
+        d_out: torch.Tensor, d_lse: torch.Tensor | None, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch
+    ) -> Launches:
+        numbers = _numbers(q, k, v, d_out, plan)
+        query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
+        lse_strides = (0, 0) if d_lse is None else d_lse.stride()
+        first = Launch(of_queries, query_tiles.most * q.shape[1], (*lse_strides, *numbers))
+        return Launches(first, Launch(of_keys, key_tiles.most * k.shape[1], numbers), query_tiles, key_tiles)
+
+    arrays = q, k, v, d_out
+    of_queries, queries = variant_of("queries", arrays, (d_lse, sinks), batch, plan.options)
+    of_keys, keys = variant_of("keys", arrays, (), batch, plan.options)
+    _check("queries and keys", (of_queries.told, of_keys.told), made, d_out, d_lse, q, k, v, sinks, batch, plan)
+    return made(d_out, d_lse, q, k, v, batch)
+
+
+def _check(
+    name: str,
+    told: Any,
+    made: Callable[..., Launches],
+    d_out: torch.Tensor,
+    d_lse: torch.Tensor | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    sinks: torch.Tensor | None,
+    batch: Batch,
+    plan: Plan,
+) -> None:
+    """Try kernels before they are first used, by launches of them that are made for other rows."""
+
+    def tried(small: Small) -> tuple[torch.Tensor | None, ...]:
+        arrays, cotangents = (small.q, small.k, small.v), (small.d_out, small.d_lse)
+        trial = Plan(*arrays, plan.options, plan.want_lse)
+        trial.backward[key_of(*cotangents)] = made(*cotangents, *arrays, small.batch)  # pyrefly: ignore
+        found = Found(*found_by_composite(small))
+        return backward(*cotangents, *arrays, found, small.sinks, small.batch, trial)  # pyrefly: ignore
+
+    check(name, told, (q, k, v, d_out, d_lse, sinks), batch, plan.options, tried, backward_wanted)
 
 
 def _numbers(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, d_out: torch.Tensor, plan: Plan) -> tuple[Any, ...]:

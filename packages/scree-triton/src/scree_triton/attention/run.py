@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from scree_core import programs
 from scree_torch.varlen_attention.options import Options
 from scree_triton.attention import hopper, variants
 from scree_triton.attention.batch import Batch
+from scree_triton.attention.check import Small, check, forward_wanted
 from scree_triton.attention.told import planes
 from scree_triton.attention.variants import numbers_of, variant_of
 from scree_triton.launch import Launch, elsewhere, empty, memory
@@ -135,9 +137,14 @@ def _forward_launch(
 ) -> tuple[Launch | hopper.Launch, int, int]:
     if not hopper.takes(q, k, v, batch, plan.options):
         return plain_launch(q, k, v, sinks, batch, plan, learns=learns)
+
+    def made(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch) -> tuple[hopper.Launch, int, int]:
+        capacity = batch.most_query_tiles(q.shape[0], hopper.BLOCK_M)
+        return hopper.Launch(q, k, v, optional, batch, plan.options, capacity), capacity, hopper.BLOCK_M
+
     optional = q if plan.want_lse else None, q if learns else None, sinks
-    capacity = batch.most_query_tiles(q.shape[0], hopper.BLOCK_M)
-    return hopper.Launch(q, k, v, optional, batch, plan.options, capacity), capacity, hopper.BLOCK_M
+    _check("hopper", (plan.options.causal, plan.want_lse, learns), made, q, k, v, sinks, batch, plan, learns)
+    return made(q, k, v, batch)
 
 
 def plain_launch(
@@ -151,9 +158,36 @@ def plain_launch(
     learns: bool,
 ) -> tuple[Launch, int, int]:
     """Return a launch of the kernel for all GPUs, and how many tiles there may be of how many queries."""
-    options = plan.options
+
+    def made(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch) -> tuple[Launch, int, int]:
+        numbers = *q.stride(), *k.stride(), *v.stride(), q.shape[0], q.shape[1], *numbers_of(plan.options)
+        capacity = batch.most_query_tiles(q.shape[0], tile.block_m)
+        return Launch(variant, capacity * q.shape[1], numbers), capacity, tile.block_m
+
     optional = q if plan.want_lse else None, q if learns else None, sinks
-    variant, tile = variant_of("forward", (q, k, v), optional, batch, options)
-    numbers = *q.stride(), *k.stride(), *v.stride(), q.shape[0], q.shape[1], *numbers_of(options)
-    capacity = batch.most_query_tiles(q.shape[0], tile.block_m)
-    return Launch(variant, capacity * q.shape[1], numbers), capacity, tile.block_m
+    variant, tile = variant_of("forward", (q, k, v), optional, batch, plan.options)
+    _check("forward", (variant.told, plan.want_lse, learns), made, q, k, v, sinks, batch, plan, learns)
+    return made(q, k, v, batch)
+
+
+def _check(
+    name: str,
+    told: Any,
+    made: Callable[..., Any],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    sinks: torch.Tensor | None,
+    batch: Batch,
+    plan: Plan,
+    learns: bool,
+) -> None:
+    """Try a kernel before it is first used, by launches of it that are made for other rows."""
+
+    def tried(small: Small) -> tuple[torch.Tensor | None, ...]:
+        arrays = small.q, small.k, small.v
+        trial = Plan(*arrays, plan.options, plan.want_lse)
+        trial.forward[learns] = made(*arrays, small.batch)
+        return forward(*arrays, small.sinks, small.batch, trial, learns=learns)[:2]
+
+    check(name, told, (q, k, v, None, None, sinks), batch, plan.options, tried, forward_wanted)

@@ -1,0 +1,261 @@
+"""Whether a compiled kernel computes right numbers here: tried on a few small rows, before it is first used.
+
+Compilers make mistakes that no test of the source can find: ptxas 12.8 made wrong code of two of these kernels for some
+head dimensions alone. So each variant is compared with the torch backend in float64 when it is compiled, in some
+milliseconds beside the seconds of its compilation, and those that were right are noted on disk for the device, the
+compilers and the text of the kernels. ``SCREE_TRITON_CHECK=0`` leaves it out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from scree_core.errors import ScreeError
+from scree_torch.varlen_attention import varlen_attention as composite
+from scree_torch.varlen_attention.options import Options
+from scree_triton.attention import configs, tuned
+from scree_triton.attention.batch import Batch
+from scree_triton.attention.told import LOG2E, planes
+from scree_triton.launch import INTERPRETED
+
+WANTED = os.environ.get("SCREE_TRITON_CHECK", "1").lower() not in ("0", "false", "off", "no", "n")
+FILE = "triton-checked-1.txt"
+QUERIES, KEYS = (1, 0, 293, 70), (5, 3, 317, 0)
+"""Lengths of rows: of more than two blocks and a bit, of less than one, of one and none."""
+MOST = {torch.float16: 1e-2, torch.bfloat16: 4e-2, torch.float32: 1e-4}
+"""Relative errors that rounding doesn't reach, and wrong code does."""
+
+_here = threading.local()
+_right: set[str] | None = None
+
+
+class MiscompiledError(ScreeError, RuntimeError):
+    """A kernel gives wrong numbers on this device: it isn't used."""
+
+
+class Small(NamedTuple):
+    """A call that is alike but for its rows."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    d_out: torch.Tensor | None
+    d_lse: torch.Tensor | None
+    sinks: torch.Tensor | None
+    batch: Batch
+    options: Options
+
+
+def check(
+    name: str,
+    constants: Any,
+    given: tuple[torch.Tensor | None, ...],
+    batch: Batch,
+    options: Options,
+    run: Callable[[Small], tuple[torch.Tensor | None, ...]],
+    wanted: Callable[[Small], tuple[torch.Tensor | None, ...]],
+) -> None:
+    """Compare what a kernel gives with what it should, unless that was done before.
+
+    Parameters
+    ----------
+    name : str
+        Of the kernel.
+    constants : object
+        What else it is compiled for than follows from the arrays: its text is part of what it is noted by.
+    given : tuple of torch.Tensor or None
+        The call's q, k, v, ``d_out``, ``d_lse`` and sinks.
+    batch, options
+        The call's.
+    run, wanted : callable
+        Return results of the kernel, and of ``composite``, for a small call.
+
+    Raises
+    ------
+    MiscompiledError
+        They differ by more than rounding.
+
+    Notes
+    -----
+    Waits for the device. Nothing happens while a CUDA graph is captured, and in the interpreter.
+    """
+    if not _is_due(given):
+        return
+    q = given[0]
+    note = _note(name, constants, given, batch)
+    if note in _known():
+        return
+    with _undisturbed():
+        small = _small(given, batch, options)
+        error = _error(run(small), wanted(small))
+    if not error <= MOST[small.q.dtype]:
+        raise MiscompiledError(
+            f"the kernel {name!r} gives wrong numbers here: a relative error of {error:.1e} in a trial with head_dim "
+            f"{q.shape[2]}, head_dim_v {given[2].shape[2]} and {q.dtype}, on {_environment(q)}. Another version of "  # pyrefly: ignore
+            'Triton may compile it rightly; backend="torch" does without it; SCREE_TRITON_CHECK=0 skips this check'
+        )
+    _keep(note)
+
+
+def _is_due(given: tuple[torch.Tensor | None, ...]) -> bool:
+    """Tell whether kernels are tried now: not in a trial, and where results can be waited for."""
+    (q, *_), busy = given, getattr(_here, "busy", False)
+    if not WANTED or INTERPRETED or busy or q is None or not q.is_cuda or torch.cuda.is_current_stream_capturing():
+        return False
+    # Kernels are compiled anew for strides of more than 32 bits.
+    return not any(stride >= 2**31 for x in given if x is not None for stride in x.stride())
+
+
+def forward_wanted(small: Small) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the output and lse as they should be."""
+    out, lse = _composite(small, small.q.double(), small.k.double(), small.v.double(), _double(small.sinks))
+    return out, lse.t()
+
+
+def backward_wanted(small: Small) -> tuple[torch.Tensor | None, ...]:
+    """Return the gradients of q, k, v and the sinks as they should be."""
+    leaves = [x.double().requires_grad_() for x in (small.q, small.k, small.v)]
+    sinks = None if small.sinks is None else small.sinks.double().requires_grad_()
+    with torch.enable_grad():
+        out, lse = _composite(small, leaves[0], leaves[1], leaves[2], sinks)
+    pairs = [(out, small.d_out), (lse, small.d_lse)]
+    outputs, upstream = zip(*((x, d.double()) for x, d in pairs if d is not None), strict=True)
+    inputs = leaves if sinks is None else [*leaves, sinks]
+    found = torch.autograd.grad(outputs, inputs, upstream, allow_unused=True)
+    # What a sink has of the lse alone is nothing.
+    return *found[:3], None if sinks is None else found[3]
+
+
+def found_by_composite(small: Small) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return output, lse and stats as forward should have left them, for a trial of backward alone."""
+    out, lse = forward_wanted(small)
+    whole = lse if small.sinks is None else torch.logaddexp(lse, small.sinks.double()[:, None])
+    top = torch.where(lse == -math.inf, math.inf, whole * LOG2E)
+    stats = torch.stack([top, (top < math.inf).double()][: planes(small.q.element_size())])
+    return out.to(small.q.dtype), lse.float().contiguous(), stats.float().contiguous()
+
+
+def _composite(
+    small: Small, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    batch = small.batch
+    return composite(q, k, v, batch.q_offsets, batch.k_offsets, *batch.maxima, sinks, small.options)
+
+
+def _double(x: torch.Tensor | None) -> torch.Tensor | None:
+    return None if x is None else x.double()
+
+
+def _small(given: tuple[torch.Tensor | None, ...], batch: Batch, options: Options) -> Small:
+    q, k, v, d_out, d_lse, sinks = given
+    generator = torch.Generator(q.device).manual_seed(0)  # pyrefly: ignore
+    lengths = QUERIES, QUERIES if batch.k_offsets is batch.q_offsets else KEYS
+    totals = sum(lengths[0]), sum(lengths[1])
+
+    def drawn(x: torch.Tensor | None, total: int, size: float = 1.0) -> torch.Tensor | None:
+        return None if x is None else _like(x, total, size, generator)
+
+    def offsets(lengths: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        host = torch.tensor([0, *lengths]).cumsum(0)
+        return host.to(like)
+
+    q_offsets = offsets(lengths[0], batch.q_offsets)
+    k_offsets = q_offsets if lengths[1] is lengths[0] else offsets(lengths[1], batch.k_offsets)
+    small = Batch(q_offsets, k_offsets, max(lengths[0]), max(lengths[1]))
+    size = 1 / (abs(options.scale) * math.sqrt(q.shape[2])) if options.scale else 1.0  # pyrefly: ignore
+    return Small(
+        drawn(q, totals[0], min(size, 100.0)),  # pyrefly: ignore
+        drawn(k, totals[1]),  # pyrefly: ignore
+        drawn(v, totals[1]),  # pyrefly: ignore
+        drawn(d_out, totals[0]),
+        drawn(d_lse, totals[0]),
+        None if sinks is None else torch.randn(sinks.shape, generator=generator, device=sinks.device).to(sinks.dtype),
+        small,
+        options,
+    )
+
+
+def _like(x: torch.Tensor, total: int, size: float, generator: torch.Generator) -> torch.Tensor:
+    """Return numbers that lie in memory as those of x: in strides and an address of which Triton thinks the same."""
+    shape = total, *x.shape[1:]
+    strides, reach = [0] * len(shape), 1
+    for axis in sorted(range(len(shape)), key=lambda axis: x.stride(axis)):
+        stride = x.stride(axis)
+        least = stride if stride in (0, 1) else max(2, reach)
+        strides[axis] = next(n for n in range(least, least + 32) if math.gcd(n, 16) == math.gcd(stride, 16))
+        reach = max(reach, strides[axis] * shape[axis])
+    start = x.data_ptr() % 16 // x.element_size()
+    memory = torch.randn(start + reach, generator=generator, device=x.device) * size
+    return memory.to(x.dtype).as_strided(shape, strides, start)
+
+
+def _error(found: tuple[torch.Tensor | None, ...], wanted: tuple[torch.Tensor | None, ...]) -> float:
+    """Return the largest relative error of results, in the mean square; NaN where one is NaN and shouldn't."""
+    errors = [torch.zeros((), dtype=torch.float64)]
+    for x, y in zip(found, wanted, strict=True):
+        if x is None or y is None:
+            continue
+        x, alike = x.double(), x == y  # infinities too
+        off = torch.where(alike, 0.0, x - y)
+        errors.append((off.norm() / torch.where(y.isfinite(), y, 0.0).norm().clamp_min(1e-6)).cpu())
+    return float(torch.stack(errors).max())
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leave the user's settings out of it, and other trials."""
+    mode = torch.cuda.get_sync_debug_mode() if torch.cuda.is_initialized() else 0
+    if mode:
+        torch.cuda.set_sync_debug_mode(0)
+    _here.busy = True
+    try:
+        with torch.no_grad(), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        _here.busy = False
+        if mode:
+            torch.cuda.set_sync_debug_mode(mode)
+
+
+def _environment(x: torch.Tensor) -> str:
+    return tuned.environment(x.device, configs.architecture_of(x.device))
+
+
+def _note(name: str, constants: Any, given: tuple[torch.Tensor | None, ...], batch: Batch) -> str:
+    """Return a short name of all that the machine code depends on."""
+    arrays = [
+        None
+        if x is None
+        else (x.dtype, x.shape[1:], [n if n < 2 else math.gcd(n, 16) for n in x.stride()], x.data_ptr() % 16)
+        for x in given
+    ]
+    lies = batch.k_offsets is batch.q_offsets, batch.q_offsets.dtype, batch.k_offsets.dtype
+    told = _environment(given[0]), name, constants, arrays, lies  # pyrefly: ignore
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:24]
+
+
+def _known() -> set[str]:
+    """Return the notes of variants that were right."""
+    global _right
+    if _right is None:
+        _right = set()
+        with contextlib.suppress(OSError, RuntimeError, UnicodeError):  # then all are tried again
+            _right.update(tuned.path().with_name(FILE).read_text(encoding="utf-8").split())
+    return _right
+
+
+def _keep(note: str) -> None:
+    _known().add(note)
+    with contextlib.suppress(OSError, RuntimeError):  # no folder that can be written: the next process tries again
+        where = tuned.path().with_name(FILE)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        with where.open("a", encoding="utf-8") as file:
+            file.write(note + "\n")  # one line at a time is written whole
