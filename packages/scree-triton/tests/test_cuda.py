@@ -120,6 +120,21 @@ def test_triton_is_who_runs_it_where_nobody_is_named():
         assert scree.explain(op, *arguments).chosen == "torch.triton"
 
 
+def test_what_is_returned_may_be_without_a_gradient():
+    """Kernels are compiled for the arrays that they get: those of such a call are the others'."""
+    arr, sinks = rows([30, 0, 70], 2, 16), torch.randn(2, device="cuda", dtype=torch.float16)
+    leaf = arr.values.requires_grad_()
+    found = []
+    for return_lse in (True, False, True):
+        result = attend(arr.with_values(leaf), sinks, return_lse=return_lse)
+        out = result[0] if return_lse else result
+        found.append(torch.autograd.grad(out.values.sum(), leaf)[0])
+    out, lse = attend(arr.with_values(leaf), sinks, return_lse=True)
+    torch.autograd.grad(out.values.sum() + lse.values.sum(), leaf)
+    found.append(torch.autograd.grad(attend(arr.with_values(leaf), sinks).values.sum(), leaf)[0])
+    assert all(torch.equal(found[0], x) for x in found)
+
+
 def test_profilers_hear_of_launches():
     from triton import knobs
 

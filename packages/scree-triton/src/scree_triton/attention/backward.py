@@ -78,6 +78,7 @@ def backward(
     offsets, others = batch.q_offsets, batch.k_offsets
     q_tiles, k_tiles = batch.query_tiles(*query_tiles), batch.key_tiles(*key_tiles)
     out, lse, stats = found
+    lse = None if d_lse is None else lse  # which the kernel is compiled for
     if keys is None:
         queries(q, k, v, out, d_out, stats, sinks, shares, d_q, d_k, d_v, offsets, others, q_tiles, k_tiles)
     else:
