@@ -45,7 +45,7 @@ def starter(compiled: Any, kernel: Any, constants: dict[str, Any], arrays: int) 
 class ByTorch:
     """Starts a kernel by PyTorch's launcher; arguments that are compiled in are left out."""
 
-    __slots__ = ("_compiled", "_function", "_kept", "_scratch", "_shared", "_types", "_warps", "arrays")
+    __slots__ = ("_compiled", "_function", "_kept", "_launch", "_scratch", "_shared", "_types", "_warps", "arrays")
 
     def __init__(self, compiled: Any, kernel: Any, constants: dict[str, Any], arrays: int) -> None:
         signature = compiled.src.signature
@@ -58,6 +58,7 @@ class ByTorch:
         self._scratch = (None,) * len(scratch)
         types = ["O" if kind[0] == "*" else _TYPES[kind] for kind in kinds if kind != "constexpr"]
         self._types = "".join(types) + "O" * len(scratch)
+        self._launch = _launcher._launch_kernel
         self._compiled = compiled  # which would take its code with it
         self._function, self._warps, self._shared = compiled.function, metadata.num_warps, metadata.shared
 
@@ -68,7 +69,7 @@ class ByTorch:
     def __call__(self, programs: int, arrays: Sequence[torch.Tensor | None], rest: tuple[Any, ...]) -> None:
         stream = torch._C._cuda_getCurrentRawStream(torch._C._cuda_getDevice())
         values = *[x.data_ptr() for x in arrays if x is not None], *rest
-        _launcher._launch_kernel(self._function, programs, 1, 1, self._warps, self._shared, self._types, values, stream)
+        self._launch(self._function, programs, 1, 1, self._warps, self._shared, self._types, values, stream)
 
 
 class ByTriton:
