@@ -152,3 +152,18 @@ def test_trials_lie_in_memory_as_calls_do(lie, device):
             for axis, (n, s) in enumerate(zip(small.shape, small.stride(), strict=True))
         )
         assert at.unique().numel() == small.numel()
+
+
+def test_what_a_dtype_cannot_hold_does_not_count():
+    nan, inf = float("nan"), float("inf")
+
+    def error(found, wanted, dtype=torch.float16):
+        found, wanted = torch.tensor(found, dtype=dtype), torch.tensor(wanted, dtype=torch.float64)
+        return check._error((found, None), (wanted, None))
+
+    assert error([1.0, -inf], [1.0, -inf]) == 0
+    assert error([1.0, inf], [1.0, 1e6]) == 0
+    assert error([1e-7, 0.0], [1.4e-7, 1e-30]) < 1e-2
+    assert error([1.0, 2.2], [1.0, 2.0]) == pytest.approx(0.2 / 5**0.5, rel=1e-2)
+    for found, wanted in (([1.0, nan], [1.0, 2.0]), ([1.0, 0.0], [1.0, -inf]), ([1.0, inf], [1.0, 5.0])):
+        assert not error(found, wanted) <= 1e6

@@ -198,14 +198,18 @@ def _like(x: torch.Tensor, total: int, size: float, generator: torch.Generator) 
 
 
 def _error(found: tuple[torch.Tensor | None, ...], wanted: tuple[torch.Tensor | None, ...]) -> float:
-    """Return the largest relative error of results, in the mean square; NaN where one is NaN and shouldn't."""
+    """Return the largest relative error of results, in the mean square; NaN where one is NaN and shouldn't.
+
+    What their dtype can't hold doesn't count: at its largest numbers rounding decides, as below its smallest.
+    """
     errors = [torch.zeros((), dtype=torch.float64)]
     for x, y in zip(found, wanted, strict=True):
         if x is None or y is None:
             continue
-        x, alike = x.double(), x == y  # infinities too
-        off = torch.where(alike, 0.0, x - y)
-        errors.append((off.norm() / torch.where(y.isfinite(), y, 0.0).norm().clamp_min(1e-6)).cpu())
+        holds = torch.finfo(x.dtype)
+        x, size = x.double(), torch.where(y.isfinite(), y, 0.0)
+        off = torch.where((x == y) | (size.abs() > holds.max / 2), 0.0, x - y)  # infinities too
+        errors.append((off.norm() / size.norm().clamp_min(holds.tiny * math.sqrt(y.numel()))).cpu())
     return float(torch.stack(errors).max())
 
 
