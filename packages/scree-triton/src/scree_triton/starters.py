@@ -15,7 +15,9 @@ import torch
 _TYPES = {"i1": "i", "i8": "b", "i16": "h", "i32": "i", "i64": "l", "u8": "B", "u16": "H", "u32": "I", "u64": "K"}
 _TYPES |= {"fp16": "f", "bf16": "f", "fp32": "f", "fp64": "d"}
 
-_launcher: Any = getattr(torch._C, "_StaticCudaLauncher", None) if torch.version.hip is None else None
+# Older ones than were run took fewer arguments.
+_recent = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 11) and torch.version.hip is None
+_launcher: Any = getattr(torch._C, "_StaticCudaLauncher", None) if _recent else None
 
 
 def starter(compiled: Any, kernel: Any, constants: dict[str, Any], arrays: int) -> ByTorch | ByTriton:
