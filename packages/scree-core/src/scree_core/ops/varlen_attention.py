@@ -101,17 +101,18 @@ def varlen_attention(
             q, k, v, causal=causal, scale=scale, window=window, softcap=softcap, sinks=sinks, return_lse=return_lse
         )
         if form is None:
-            return _restored(q, *run(call, backend))
+            return _restored(q, run(call, backend), return_lse)
         program = bind(call, backend)
         keep(form, program)
     arrays = {} if sinks is None else {"sinks": sinks}
-    return _restored(q, *program(q.values, k.values, v.values, q.layout, k.layout, **arrays))
+    return _restored(q, program(q.values, k.values, v.values, q.layout, k.layout, **arrays), return_lse)
 
 
-def _restored(q: Array[Any], out: Any, lse: Any) -> Any:
-    """Return the results as Arrays on the layout of q."""
+def _restored(q: Array[Any], found: tuple[Any, Any], return_lse: bool) -> Any:
+    """Return the results that were asked for as Arrays on the layout of q."""
+    out, lse = found
     out = restore(q, out)
-    if lse is None:
+    if not return_lse:
         return out
     return out, Array.trusted(with_tail(q.backend, lse, q.layout, q.total_length), q.layout)
 
