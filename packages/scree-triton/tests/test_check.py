@@ -75,6 +75,7 @@ def step(device, dtype="float16", heads=4, kv_heads=2, head_dim=40, head_dim_v=2
         ("float32", {"sinks": True, "return_lse": True, "causal": True}),
         ("bfloat16", {"sinks": True, "causal": True, "head_dim": 128, "head_dim_v": 128, "heads": 2}),
         ("float32", {"scale": 0.0}),
+        ("bfloat16", {"causal": True, "window": (0, 0), "scale": 1e5, "softcap": 1e-3, "heads": 3, "kv_heads": 3}),
     ],
     ids=str,
 )
@@ -139,7 +140,7 @@ def test_it_can_be_left_out(monkeypatch):
 )
 def test_trials_lie_in_memory_as_calls_do(lie, device):
     x = lie(torch.randn(70, 2, 48, device=device).half())
-    small = check._like(x, 293, 1.0, torch.Generator(device).manual_seed(0))
+    small = check._like(x, (293, *x.shape[1:]), torch.Generator(device).manual_seed(0))
     assert small.shape == (293, *x.shape[1:])
     assert small.data_ptr() % 16 == x.data_ptr() % 16
     for mine, theirs in zip(small.stride(), x.stride(), strict=True):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from scree_torch.varlen_attention.options import Options
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.check import Small, backward_wanted, check, found_by_composite
 from scree_triton.attention.run import Found, Plan
@@ -113,15 +114,21 @@ def _launches(
     variant, queries, keys = both
 
     def made(
-        d_out: torch.Tensor, d_lse: torch.Tensor | None, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch
+        d_out: torch.Tensor,
+        d_lse: torch.Tensor | None,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        batch: Batch,
+        options: Options,
     ) -> tuple[Launches, int]:
         query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
         key_programs = key_tiles.most * k.shape[1]
         programs = query_tiles.most * q.shape[1] + key_programs
-        launch = Launch(variant, programs, (*_numbers(q, k, v, d_out, plan), key_programs))
+        launch = Launch(variant, programs, (*_numbers(q, k, v, d_out, options), key_programs))
         return Launches(launch, None, query_tiles, key_tiles), programs
 
-    launches, programs = made(d_out, d_lse, q, k, v, batch)
+    launches, programs = made(d_out, d_lse, q, k, v, batch, plan.options)
     if programs > FEW * _multiprocessors(q.device):
         return one_by_one(d_out, d_lse, q, k, v, sinks, batch, plan)
     _check("both", variant.told, lambda *small: made(*small)[0], d_out, d_lse, q, k, v, sinks, batch, plan)
@@ -141,9 +148,15 @@ def one_by_one(
     """Return a launch for each kernel; parameters are those of ``backward``."""
 
     def made(
-        d_out: torch.Tensor, d_lse: torch.Tensor | None, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch
+        d_out: torch.Tensor,
+        d_lse: torch.Tensor | None,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        batch: Batch,
+        options: Options,
     ) -> Launches:
-        numbers = _numbers(q, k, v, d_out, plan)
+        numbers = _numbers(q, k, v, d_out, options)
         query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
         lse_strides = (0, 0) if d_lse is None else d_lse.stride()
         first = Launch(of_queries, query_tiles.most * q.shape[1], (*lse_strides, *numbers))
@@ -153,7 +166,7 @@ def one_by_one(
     of_queries, queries = variant_of("queries", arrays, (d_lse, sinks), batch, plan.options)
     of_keys, keys = variant_of("keys", arrays, (), batch, plan.options)
     _check("queries and keys", (of_queries.told, of_keys.told), made, d_out, d_lse, q, k, v, sinks, batch, plan)
-    return made(d_out, d_lse, q, k, v, batch)
+    return made(d_out, d_lse, q, k, v, batch, plan.options)
 
 
 def _check(
@@ -173,18 +186,20 @@ def _check(
 
     def tried(small: Small) -> tuple[torch.Tensor | None, ...]:
         arrays, cotangents = (small.q, small.k, small.v), (small.d_out, small.d_lse)
-        trial = Plan(*arrays, plan.options, plan.want_lse)
-        trial.backward[key_of(*cotangents)] = made(*cotangents, *arrays, small.batch)  # pyrefly: ignore
+        trial = Plan(*arrays, small.options, plan.want_lse)
+        trial.backward[key_of(*cotangents)] = made(*cotangents, *arrays, small.batch, small.options)  # pyrefly: ignore
         found = Found(*found_by_composite(small))
         return backward(*cotangents, *arrays, found, small.sinks, small.batch, trial)  # pyrefly: ignore
 
     check(name, told, (q, k, v, d_out, d_lse, sinks), batch, plan.options, tried, backward_wanted)
 
 
-def _numbers(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, d_out: torch.Tensor, plan: Plan) -> tuple[Any, ...]:
+def _numbers(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, d_out: torch.Tensor, options: Options
+) -> tuple[Any, ...]:
     """Return what the kernels take behind their arrays."""
     strides = [stride for x in (q, k, v, d_out) for stride in x.stride()]
-    return *strides, q.shape[0], q.shape[1], abs(plan.options.scale), *numbers_of(plan.options)
+    return *strides, q.shape[0], q.shape[1], abs(options.scale), *numbers_of(options)
 
 
 def _tiles(q: torch.Tensor, k: torch.Tensor, batch: Batch, block_m: int, block_n: int) -> tuple[Tiles, Tiles]:

@@ -42,7 +42,7 @@ class MiscompiledError(ScreeError, RuntimeError):
 
 
 class Small(NamedTuple):
-    """A call that is alike but for its rows."""
+    """A call that is alike but for its rows, and the numbers in its options."""
 
     q: torch.Tensor
     k: torch.Tensor
@@ -160,8 +160,12 @@ def _small(given: tuple[torch.Tensor | None, ...], batch: Batch, options: Option
     lengths = QUERIES, QUERIES if batch.k_offsets is batch.q_offsets else KEYS
     totals = sum(lengths[0]), sum(lengths[1])
 
-    def drawn(x: torch.Tensor | None, total: int, size: float = 1.0) -> torch.Tensor | None:
-        return None if x is None else _like(x, total, size, generator)
+    # Of heads a kernel is only told how many share keys.
+    kv_heads = min(k.shape[1], 2)  # pyrefly: ignore
+    heads = q.shape[1] // k.shape[1] * kv_heads  # pyrefly: ignore
+
+    def drawn(x: torch.Tensor | None, *sizes: int) -> torch.Tensor | None:
+        return None if x is None else _like(x, (*sizes, *x.shape[2:]), generator)
 
     def offsets(lengths: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
         host = torch.tensor([0, *lengths]).cumsum(0)
@@ -170,22 +174,27 @@ def _small(given: tuple[torch.Tensor | None, ...], batch: Batch, options: Option
     q_offsets = offsets(lengths[0], batch.q_offsets)
     k_offsets = q_offsets if lengths[1] is lengths[0] else offsets(lengths[1], batch.k_offsets)
     small = Batch(q_offsets, k_offsets, max(lengths[0]), max(lengths[1]))
-    size = 1 / (abs(options.scale) * math.sqrt(q.shape[2])) if options.scale else 1.0  # pyrefly: ignore
     return Small(
-        drawn(q, totals[0], min(size, 100.0)),  # pyrefly: ignore
-        drawn(k, totals[1]),  # pyrefly: ignore
-        drawn(v, totals[1]),  # pyrefly: ignore
-        drawn(d_out, totals[0]),
-        drawn(d_lse, totals[0]),
-        None if sinks is None else torch.randn(sinks.shape, generator=generator, device=sinks.device).to(sinks.dtype),
+        drawn(q, totals[0], heads),  # pyrefly: ignore
+        drawn(k, totals[1], kv_heads),  # pyrefly: ignore
+        drawn(v, totals[1], kv_heads),  # pyrefly: ignore
+        drawn(d_out, totals[0], heads),
+        drawn(d_lse, totals[0], heads),
+        drawn(sinks, heads),
         small,
-        options,
+        _moderate(options, q.shape[2]),  # pyrefly: ignore
     )
 
 
-def _like(x: torch.Tensor, total: int, size: float, generator: torch.Generator) -> torch.Tensor:
+def _moderate(options: Options, head_dim: int) -> Options:
+    """Return options for which kernels are compiled alike, and by whose numbers nothing cancels or overflows."""
+    causal, scale, (left, right), softcap = options
+    scale = math.copysign(head_dim**-0.5, scale) if scale else 0.0
+    return Options(causal, scale, (min(left, 0) or 90, min(right, 0) or 40), None if softcap is None else 5.0)
+
+
+def _like(x: torch.Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Return numbers that lie in memory as those of x: in strides and an address of which Triton thinks the same."""
-    shape = total, *x.shape[1:]
     strides, reach = [0] * len(shape), 1
     for axis in sorted(range(len(shape)), key=lambda axis: x.stride(axis)):
         stride = x.stride(axis)
@@ -193,7 +202,7 @@ def _like(x: torch.Tensor, total: int, size: float, generator: torch.Generator) 
         strides[axis] = next(n for n in range(least, least + 32) if math.gcd(n, 16) == math.gcd(stride, 16))
         reach = max(reach, strides[axis] * shape[axis])
     start = x.data_ptr() % 16 // x.element_size()
-    memory = torch.randn(start + reach, generator=generator, device=x.device) * size
+    memory = torch.randn(start + reach, generator=generator, device=x.device)
     return memory.to(x.dtype).as_strided(shape, strides, start)
 
 

@@ -138,13 +138,15 @@ def _forward_launch(
     if not hopper.takes(q, k, v, batch, plan.options):
         return plain_launch(q, k, v, sinks, batch, plan, learns=learns)
 
-    def made(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch) -> tuple[hopper.Launch, int, int]:
+    def made(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options
+    ) -> tuple[hopper.Launch, int, int]:
         capacity = batch.most_query_tiles(q.shape[0], hopper.BLOCK_M)
-        return hopper.Launch(q, k, v, optional, batch, plan.options, capacity), capacity, hopper.BLOCK_M
+        return hopper.Launch(q, k, v, optional, batch, options, capacity), capacity, hopper.BLOCK_M
 
     optional = q if plan.want_lse else None, q if learns else None, sinks
     _check("hopper", (plan.options.causal, plan.want_lse, learns), made, q, k, v, sinks, batch, plan, learns)
-    return made(q, k, v, batch)
+    return made(q, k, v, batch, plan.options)
 
 
 def plain_launch(
@@ -159,15 +161,17 @@ def plain_launch(
 ) -> tuple[Launch, int, int]:
     """Return a launch of the kernel for all GPUs, and how many tiles there may be of how many queries."""
 
-    def made(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch) -> tuple[Launch, int, int]:
-        numbers = *q.stride(), *k.stride(), *v.stride(), q.shape[0], q.shape[1], *numbers_of(plan.options)
+    def made(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options
+    ) -> tuple[Launch, int, int]:
+        numbers = *q.stride(), *k.stride(), *v.stride(), q.shape[0], q.shape[1], *numbers_of(options)
         capacity = batch.most_query_tiles(q.shape[0], tile.block_m)
         return Launch(variant, capacity * q.shape[1], numbers), capacity, tile.block_m
 
     optional = q if plan.want_lse else None, q if learns else None, sinks
     variant, tile = variant_of("forward", (q, k, v), optional, batch, plan.options)
     _check("forward", (variant.told, plan.want_lse, learns), made, q, k, v, sinks, batch, plan, learns)
-    return made(q, k, v, batch)
+    return made(q, k, v, batch, plan.options)
 
 
 def _check(
@@ -186,8 +190,8 @@ def _check(
 
     def tried(small: Small) -> tuple[torch.Tensor | None, ...]:
         arrays = small.q, small.k, small.v
-        trial = Plan(*arrays, plan.options, plan.want_lse)
-        trial.forward[learns] = made(*arrays, small.batch)
+        trial = Plan(*arrays, small.options, plan.want_lse)
+        trial.forward[learns] = made(*arrays, small.batch, small.options)
         return forward(*arrays, small.sinks, small.batch, trial, learns=learns)[:2]
 
     check(name, told, (q, k, v, None, None, sinks), batch, plan.options, tried, forward_wanted)
