@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from scree_core.dispatch import choose
+from scree_core.dispatch import choose, common_candidates
 from scree_core.errors import UnsupportedError
 from scree_core.explain import prepared
-from scree_core.registry import candidates
 
 
 class TunedKernel(NamedTuple):
@@ -106,7 +105,7 @@ def tune(op: str, *args: Any, gradient: bool = False, backend: str | None = None
     tuner = getattr(chosen, "tune", None)
     if tuner is None:
         message = f"backend {chosen.name!r} runs {op} here and has nothing to tune"
-        overlays = [o for o in candidates(type(next(iter(call.arrays.values())))).overlays if hasattr(o, "tune")]
+        overlays = [o for o in common_candidates(call.arrays).overlays if hasattr(o, "tune")]
         reasons = [f"{o.name}: {o.why_not(op, *call.args, **call.kwargs) or 'can, if named'}" for o in overlays]
         raise UnsupportedError(f"{message}; who has doesn't run it: {'; '.join(reasons)}" if reasons else message)
     return tuner(op, *call.args, gradient=gradient, **call.kwargs)

@@ -157,8 +157,3 @@ def empty(wanted: Memory, like: torch.Tensor) -> torch.Tensor:
 
 
 _allocate = None if ROCM else getattr(torch._C._dynamo.guards, "_empty_strided_cuda", None)
-
-
-def power_of_2(n: int, least: int = 16) -> int:
-    """Return the smallest power of 2 that is at least n, and 16: what ``tl.dot`` asks of a side."""
-    return max(least, 1 << (n - 1).bit_length())  # Triton's own takes 4 us

@@ -15,7 +15,8 @@ from scree_core.layout import Layout
 from scree_torch import reductions
 from scree_torch.segments import Segments, positions, segment_ids, segments
 from scree_triton.alike import alike
-from scree_triton.launch import Variant, on_device_of, power_of_2
+from scree_triton.launch import Variant, on_device_of
+from scree_triton.power_of_2 import power_of_2
 
 SMALL, LARGE = 2048, 4096
 """Elements of tiles with 4 and with 8 warps."""

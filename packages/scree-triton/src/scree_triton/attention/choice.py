@@ -11,8 +11,8 @@ import torch
 
 from scree_triton.attention import configs, tuned
 from scree_triton.attention.configs import Setting, Tile
-from scree_triton.attention.told import side
 from scree_triton.launch import INTERPRETED
+from scree_triton.power_of_2 import power_of_2
 
 AT_FIRST_CALL = os.environ.get("SCREE_TUNE", "").lower() in ("1", "true", "on", "yes", "y")
 """Whether each new setting is tuned at its first call."""
@@ -20,7 +20,7 @@ AT_FIRST_CALL = os.environ.get("SCREE_TUNE", "").lower() in ("1", "true", "on", 
 
 def setting_of(kind: str, q: torch.Tensor, v: torch.Tensor, causal: bool) -> Setting:
     """Return the setting of a kernel for q, k and v."""
-    return Setting(kind, side(max(q.shape[2], v.shape[2])), q.element_size(), causal)
+    return Setting(kind, power_of_2(max(q.shape[2], v.shape[2])), q.element_size(), causal)
 
 
 def choose(setting: Setting, mean: float, device: torch.device) -> Tile:

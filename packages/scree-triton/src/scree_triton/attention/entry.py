@@ -50,17 +50,16 @@ def varlen_attention(
     For backward, q, k, v and the output are kept, and 4 bytes for each query and head (8 of float32 input).
     No call waits for the device. The map of tiles is made once for a layout.
     """
-    if not _launches(q, v, q_layout):
-        left, right = options.window
-        k_offsets = None if k_layout.offsets is q_layout.offsets else k_layout.offsets
-        layout = q_layout.offsets, k_offsets
-        bounds = q_layout.max_length, k_layout.max_length
-        rest = *bounds, options.causal, options.scale, left, right, options.softcap
-        out, lse, _ = triton_attention(q, k, v, *layout, sinks, *rest, return_lse)
-        return out, lse.t() if return_lse else None
-    batch = batch_of(q_layout, k_layout)
-    plan = run.plan_of(q, k, v, batch, sinks, options, want_lse=return_lse)
-    return _attend(plan, q, k, v, q_layout, k_layout, sinks)
+    program = program_for(q, k, v, q_layout, k_layout, sinks, options, return_lse=return_lse)
+    if program is not None:
+        return program(q, k, v, q_layout, k_layout, sinks)
+    left, right = options.window
+    k_offsets = None if k_layout.offsets is q_layout.offsets else k_layout.offsets
+    layout = q_layout.offsets, k_offsets
+    bounds = q_layout.max_length, k_layout.max_length
+    rest = *bounds, options.causal, options.scale, left, right, options.softcap
+    out, lse, _ = triton_attention(q, k, v, *layout, sinks, *rest, return_lse)
+    return out, lse.t() if return_lse else None
 
 
 def program_for(
@@ -74,16 +73,14 @@ def program_for(
     *,
     return_lse: bool,
 ) -> Callable[..., Any] | None:
-    """Return what computes attention on all arrays of such a form; None where there is nothing to launch."""
-    if not _launches(q, v, q_layout):
+    """Return what computes attention on all arrays of such a form; None where no kernel is to be launched now.
+
+    That is on tensors that stand for values under a trace, and where there are no elements.
+    """
+    if not (is_real(q) and q.numel() and v.numel() and q_layout.batch_size):
         return None
     plan = run.plan_of(q, k, v, batch_of(q_layout, k_layout), sinks, options, want_lse=return_lse)
     return partial(_attend, plan)
-
-
-def _launches(q: torch.Tensor, v: torch.Tensor, q_layout: Layout[torch.Tensor]) -> bool:
-    """Tell whether kernels are to be launched now: on tensors that hold values, and have elements."""
-    return is_real(q) and bool(q.numel()) and bool(v.numel()) and q_layout.batch_size > 0
 
 
 def _attend(

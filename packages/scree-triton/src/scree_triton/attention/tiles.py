@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from scree_triton.attention.kernels.tiles import tiles_kernel
-from scree_triton.attention.told import MANY, side
+from scree_triton.attention.told import MANY
 from scree_triton.launch import Variant, empty, memory, on_device_of
+from scree_triton.power_of_2 import power_of_2
 
 
 def make_tiles(offsets: torch.Tensor, others: torch.Tensor, capacity: int, block: int) -> torch.Tensor:
@@ -56,7 +57,7 @@ _variants: dict[Any, Variant] = {}
 
 def _variant(offsets: torch.Tensor, others: torch.Tensor, batch: int, block: int) -> Variant:
     is_sorted = batch > MANY
-    rows = min(1024, side(batch))
+    rows = min(1024, power_of_2(batch))
     key = offsets.device, offsets.dtype, others.dtype, block, rows, is_sorted
     if key not in _variants:
         _variants[key] = Variant(tiles_kernel, {"BLOCK": block, "ROWS": rows, "SORTED": is_sorted}, 4, 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from scree_triton.power_of_2 import power_of_2
+
 LOG2E = math.log2(math.e)
 MANY = 4096
 """Rows from which on a sort is cheaper than each row's comparison with all others."""
@@ -14,11 +16,6 @@ def bound(batch: int, total: int, longest: int | None, block: int) -> int:
     """Return a number of tiles that no batch of so many rows exceeds, from what the host knows of their lengths."""
     tiles = total // block + batch
     return tiles if longest is None else min(tiles, batch * -(-longest // block))
-
-
-def side(n: int) -> int:
-    """Return the smallest power of 2 that is at least n, and 16: what ``tl.dot`` asks of a side."""
-    return max(16, 1 << (n - 1).bit_length())
 
 
 def typical_length(total: int, batch: int) -> float:
@@ -66,14 +63,14 @@ def constants(
     upcast : bool
         Whether halves are computed as float32: Triton's interpreter computes bfloat16 wrongly.
     """
-    width = side(dims[0])
+    width = power_of_2(dims[0])
     return {
         "GROUP": heads[0] // heads[1],
         "D": dims[0],
         "DV": dims[1],
         "BLOCK_D": width,
         # ptxas 12.8, which Triton 3.6 brings, makes wrong code for values that are narrower than keys and than 64.
-        "BLOCK_DV": max(side(dims[1]), min(width, 64)),
+        "BLOCK_DV": max(power_of_2(dims[1]), min(width, 64)),
         "LEFT": window[0] >= 0,
         "RIGHT": causal or window[1] >= 0,
         "SIGN": (scale > 0) - (scale < 0),

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from scree_triton.attention.configs import Setting, default
-from scree_triton.attention.told import MANY, bound, constants, numbers, planes, side, typical_length
+from scree_triton.attention.told import MANY, bound, constants, numbers, planes, typical_length
 from scree_triton.jax import library
 from scree_triton.jax.library import Kernel, call
+from scree_triton.power_of_2 import power_of_2
 
 UPCAST = False
 """Whether bfloat16 is computed in float32, as Triton's interpreter has to."""
@@ -129,7 +130,7 @@ def _kernel(kind: str, inputs: Inputs, options: Options, **more: Any) -> tuple[K
     causal, scale, window, softcap = options[:4]
     heads, dims, itemsize = (q.shape[1], k.shape[1]), (q.shape[2], v.shape[2]), q.dtype.itemsize
     length = typical_length(k.shape[0], inputs.k_offsets.shape[0] - 1)
-    setting = Setting(kind, side(max(dims)), itemsize, causal)
+    setting = Setting(kind, power_of_2(max(dims)), itemsize, causal)
     tile = default(setting, length, f"sm_{library.capability()}")
     exact, upcast = itemsize == 4, UPCAST and q.dtype == jnp.bfloat16
     told = constants(
@@ -149,7 +150,7 @@ def _tiles(offsets: jax.Array, others: jax.Array, total: int, block: int) -> tup
     batch = offsets.shape[0] - 1
     count, is_sorted = bound(batch, total, None, block), batch > MANY
     before = _before(offsets, others, block) if is_sorted else offsets
-    kernel = Kernel(kernels.tiles, 4, 1, {"BLOCK": block, "ROWS": min(1024, side(batch)), "SORTED": is_sorted})
+    kernel = Kernel(kernels.tiles, 4, 1, {"BLOCK": block, "ROWS": min(1024, power_of_2(batch)), "SORTED": is_sorted})
     (tiles,) = call(kernel, batch, offsets, others, before, batch, count, out=[_like((2 * count,), jnp.int32)])
     return tiles, count
 
