@@ -10,6 +10,7 @@ from scree_core.testing.budget import check  # noqa: E402
 from scree_torch.varlen_attention.options import Options  # noqa: E402
 from scree_triton.attention import configs, hopper, run  # noqa: E402
 from scree_triton.attention.batch import Batch  # noqa: E402
+from scree_triton.attention.given import Given  # noqa: E402
 
 LENGTHS = [1, 63, 64, 65, 0, 127, 128, 129, 4095, 7]
 PLAIN = Options(True, 0.1, (-1, -1), None)
@@ -229,7 +230,8 @@ def test_what_backward_needs_is_what_the_other_kernel_leaves(used, causal):
         run._plans.clear()
         plan = run.plan_of(*qkv, batch, None, options, want_lse=True)
         if is_plain:
-            plan.forward[True] = run.plain_launch(*qkv, None, batch, plan, learns=True)
+            given = Given(*qkv, None, None, None, batch, options)
+            plan.forward[True] = run.plain_launch(given, plan, learns=True)
         found.append(run.forward(*qkv, None, batch, plan, learns=True))
     for ours, theirs, tolerance in zip(*found, (2e-2, 1e-5, 1e-5), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance, equal_nan=False)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from scree_torch.varlen_attention.options import Options
-from scree_triton.attention.batch import Batch
-from scree_triton.attention.check import Small, backward_wanted, check, found_by_composite
+from scree_triton.attention.batch import Batch, Tiles
+from scree_triton.attention.check import backward_wanted, check, found_by_composite
+from scree_triton.attention.given import Given
 from scree_triton.attention.run import Found, Plan
 from scree_triton.attention.variants import both_of, numbers_of, variant_of
 from scree_triton.launch import Launch, elsewhere, empty
@@ -19,15 +19,6 @@ FEW = 12
 takes 0.79 to 0.92 of the time of two, and the host 8 us less."""
 WIDEST = 64
 """The largest head_dim for which it does: wider ones take 1.06 to 1.3 of the time, for want of registers."""
-
-
-class Tiles(NamedTuple):
-    """Tiles of one side."""
-
-    most: int
-    """How many there may be."""
-    block: int
-    """Queries, or keys, of each."""
 
 
 class Launches(NamedTuple):
@@ -70,14 +61,15 @@ def backward(
     key = key_of(d_out, d_lse)
     launches = plan.backward.get(key)
     if launches is None:
-        launches = plan.backward[key] = _launches(d_out, d_lse, q, k, v, sinks, batch, plan)
+        given = Given(q, k, v, d_out, d_lse, sinks, batch, plan.options)
+        launches = plan.backward[key] = _launches(given, plan)
     queries, keys, query_tiles, key_tiles = launches
     wanted = plan.gradients
     d_q, d_k, d_v = empty(wanted[0], q), empty(wanted[1], q), empty(wanted[2], q)
     # Elements behind the last row are nobody's, and the sum goes over all.
     shares = None if sinks is None else torch.zeros(plan.lse.shape, dtype=torch.float32, device=q.device)
     offsets, others = batch.q_offsets, batch.k_offsets
-    q_tiles, k_tiles = batch.query_tiles(*query_tiles), batch.key_tiles(*key_tiles)
+    q_tiles, k_tiles = batch.map_of_queries(query_tiles), batch.map_of_keys(key_tiles)
     out, lse, stats = found
     lse = None if d_lse is None else lse  # which the kernel is compiled for
     if keys is None:
@@ -97,115 +89,69 @@ def key_of(d_out: torch.Tensor, d_lse: torch.Tensor | None) -> tuple[Any, ...]:
     return d_out.stride(), d_out.data_ptr() % 16, None if d_lse is None else (d_lse.dtype, d_lse.stride())
 
 
-def _launches(
-    d_out: torch.Tensor,
-    d_lse: torch.Tensor | None,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    sinks: torch.Tensor | None,
-    batch: Batch,
-    plan: Plan,
-) -> Launches:
+def _launches(given: Given, plan: Plan) -> Launches:
+    q, k, v, d_out, d_lse, sinks, batch, options = given
     may_merge = d_lse is None and q.dtype != torch.float32 and max(q.shape[2], v.shape[2]) <= WIDEST
-    both = both_of((q, k, v, d_out), sinks, batch, plan.options) if may_merge else None
+    both = both_of((q, k, v, d_out), sinks, batch, options) if may_merge else None  # pyrefly: ignore
     if both is None:
-        return one_by_one(d_out, d_lse, q, k, v, sinks, batch, plan)
+        return one_by_one(given, plan)
     variant, queries, keys = both
 
-    def made(
-        d_out: torch.Tensor,
-        d_lse: torch.Tensor | None,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        batch: Batch,
-        options: Options,
-    ) -> tuple[Launches, int]:
-        query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
-        key_programs = key_tiles.most * k.shape[1]
-        programs = query_tiles.most * q.shape[1] + key_programs
-        launch = Launch(variant, programs, (*_numbers(q, k, v, d_out, options), key_programs))
-        return Launches(launch, None, query_tiles, key_tiles), programs
+    def made(given: Given) -> Launches:
+        query_tiles, key_tiles = _tiles(given, queries.block_m, keys.block_n)
+        key_programs = key_tiles.most * given.k.shape[1]
+        programs = query_tiles.most * given.q.shape[1] + key_programs
+        return Launches(Launch(variant, programs, (*_numbers(given), key_programs)), None, query_tiles, key_tiles)
 
-    launches, programs = made(d_out, d_lse, q, k, v, batch, plan.options)
-    if programs > FEW * _multiprocessors(q.device):
-        return one_by_one(d_out, d_lse, q, k, v, sinks, batch, plan)
-    _check("both", variant.told, lambda *small: made(*small)[0], d_out, d_lse, q, k, v, sinks, batch, plan)
-    return launches
+    query_tiles, key_tiles = _tiles(given, queries.block_m, keys.block_n)
+    if query_tiles.most * q.shape[1] + key_tiles.most * k.shape[1] > FEW * _multiprocessors(q.device):
+        return one_by_one(given, plan)
+    _check("both", variant.told, made, given, plan)
+    return made(given)
 
 
-def one_by_one(
-    d_out: torch.Tensor,
-    d_lse: torch.Tensor | None,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    sinks: torch.Tensor | None,
-    batch: Batch,
-    plan: Plan,
-) -> Launches:
-    """Return a launch for each kernel; parameters are those of ``backward``."""
+def one_by_one(given: Given, plan: Plan) -> Launches:
+    """Return a launch for each kernel."""
+    q, k, v, d_out, d_lse, sinks, batch, options = given
 
-    def made(
-        d_out: torch.Tensor,
-        d_lse: torch.Tensor | None,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        batch: Batch,
-        options: Options,
-    ) -> Launches:
-        numbers = _numbers(q, k, v, d_out, options)
-        query_tiles, key_tiles = _tiles(q, k, batch, queries.block_m, keys.block_n)
+    def made(given: Given) -> Launches:
+        numbers, d_lse = _numbers(given), given.d_lse
+        query_tiles, key_tiles = _tiles(given, queries.block_m, keys.block_n)
         lse_strides = (0, 0) if d_lse is None else d_lse.stride()
-        first = Launch(of_queries, query_tiles.most * q.shape[1], (*lse_strides, *numbers))
-        return Launches(first, Launch(of_keys, key_tiles.most * k.shape[1], numbers), query_tiles, key_tiles)
+        first = Launch(of_queries, query_tiles.most * given.q.shape[1], (*lse_strides, *numbers))
+        return Launches(first, Launch(of_keys, key_tiles.most * given.k.shape[1], numbers), query_tiles, key_tiles)
 
     arrays = q, k, v, d_out
-    of_queries, queries = variant_of("queries", arrays, (d_lse, sinks), batch, plan.options)
-    of_keys, keys = variant_of("keys", arrays, (), batch, plan.options)
-    _check("queries and keys", (of_queries.told, of_keys.told), made, d_out, d_lse, q, k, v, sinks, batch, plan)
-    return made(d_out, d_lse, q, k, v, batch, plan.options)
+    of_queries, queries = variant_of("queries", arrays, (d_lse, sinks), batch, options)  # pyrefly: ignore
+    of_keys, keys = variant_of("keys", arrays, (), batch, options)  # pyrefly: ignore
+    _check("queries and keys", (of_queries.told, of_keys.told), made, given, plan)
+    return made(given)
 
 
-def _check(
-    name: str,
-    told: Any,
-    made: Callable[..., Launches],
-    d_out: torch.Tensor,
-    d_lse: torch.Tensor | None,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    sinks: torch.Tensor | None,
-    batch: Batch,
-    plan: Plan,
-) -> None:
+def _check(name: str, told: Any, made: Callable[[Given], Launches], given: Given, plan: Plan) -> None:
     """Try kernels before they are first used, by launches of them that are made for other rows."""
 
-    def tried(small: Small) -> tuple[torch.Tensor | None, ...]:
+    def tried(small: Given) -> tuple[torch.Tensor | None, ...]:
         arrays, cotangents = (small.q, small.k, small.v), (small.d_out, small.d_lse)
         trial = Plan(*arrays, small.options, plan.want_lse)
-        trial.backward[key_of(*cotangents)] = made(*cotangents, *arrays, small.batch, small.options)  # pyrefly: ignore
+        trial.backward[key_of(*cotangents)] = made(small)  # pyrefly: ignore
         found = Found(*found_by_composite(small))
         return backward(*cotangents, *arrays, found, small.sinks, small.batch, trial)  # pyrefly: ignore
 
-    check(name, told, (q, k, v, d_out, d_lse, sinks), batch, plan.options, tried, backward_wanted)
+    check(name, told, given, tried, backward_wanted)
 
 
-def _numbers(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, d_out: torch.Tensor, options: Options
-) -> tuple[Any, ...]:
+def _numbers(given: Given) -> tuple[Any, ...]:
     """Return what the kernels take behind their arrays."""
-    strides = [stride for x in (q, k, v, d_out) for stride in x.stride()]
+    q, options = given.q, given.options
+    strides = [stride for x in given[:4] for stride in x.stride()]  # pyrefly: ignore
     return *strides, q.shape[0], q.shape[1], abs(options.scale), *numbers_of(options)
 
 
-def _tiles(q: torch.Tensor, k: torch.Tensor, batch: Batch, block_m: int, block_n: int) -> tuple[Tiles, Tiles]:
+def _tiles(given: Given, block_m: int, block_n: int) -> tuple[Tiles, Tiles]:
     """Return the tiles of queries, and of keys."""
-    most = batch.most_query_tiles(q.shape[0], block_m), batch.most_key_tiles(k.shape[0], block_n)
-    return Tiles(most[0], block_m), Tiles(most[1], block_n)
+    batch = given.batch
+    return batch.query_tiles(given.q.shape[0], block_m), batch.key_tiles(given.k.shape[0], block_n)
 
 
 def _multiprocessors(device: torch.device) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import NamedTuple
 
 import torch
 
@@ -10,6 +11,15 @@ from scree_core.layout import Layout
 from scree_torch.tracing import PLAIN
 from scree_triton.attention.tiles import make_tiles
 from scree_triton.attention.told import bound
+
+
+class Tiles(NamedTuple):
+    """Tiles of one side."""
+
+    most: int
+    """How many there may be."""
+    block: int
+    """Queries, or keys, of each."""
 
 
 class Batch:
@@ -38,26 +48,26 @@ class Batch:
         # Where both lie alike, one map serves for both.
         self._key_tiles = self._query_tiles if k_offsets is q_offsets else {}
 
-    def most_query_tiles(self, total: int, block: int) -> int:
-        """Return how many tiles of so many queries each there may be, of ``total`` queries."""
-        return bound(self.size, total, self.maxima[0], block)
+    def query_tiles(self, total: int, block: int) -> Tiles:
+        """Return the tiles of so many queries each, of ``total`` queries in all."""
+        return Tiles(bound(self.size, total, self.maxima[0], block), block)
 
-    def most_key_tiles(self, total: int, block: int) -> int:
-        """Return how many tiles of so many keys each there may be, of ``total`` keys."""
-        return bound(self.size, total, self.maxima[1], block)
+    def key_tiles(self, total: int, block: int) -> Tiles:
+        """Return the tiles of so many keys each, of ``total`` keys in all."""
+        return Tiles(bound(self.size, total, self.maxima[1], block), block)
 
-    def query_tiles(self, capacity: int, block: int) -> torch.Tensor:
-        """Return the map of the tiles of so many queries each, of which there are at most ``capacity``."""
-        found = self._query_tiles.get(block)
+    def map_of_queries(self, tiles: Tiles) -> torch.Tensor:
+        """Return the map of tiles of queries; see ``make_tiles``."""
+        found = self._query_tiles.get(tiles.block)
         if found is None:
-            found = self._query_tiles[block] = make_tiles(self.q_offsets, self.k_offsets, capacity, block)
+            found = self._query_tiles[tiles.block] = make_tiles(self.q_offsets, self.k_offsets, *tiles)
         return found
 
-    def key_tiles(self, capacity: int, block: int) -> torch.Tensor:
-        """Return the map of the tiles of so many keys each."""
-        found = self._key_tiles.get(block)
+    def map_of_keys(self, tiles: Tiles) -> torch.Tensor:
+        """Return the map of tiles of keys."""
+        found = self._key_tiles.get(tiles.block)
         if found is None:
-            found = self._key_tiles[block] = make_tiles(self.k_offsets, self.q_offsets, capacity, block)
+            found = self._key_tiles[tiles.block] = make_tiles(self.k_offsets, self.q_offsets, *tiles)
         return found
 
 

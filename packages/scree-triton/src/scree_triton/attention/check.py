@@ -14,7 +14,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -23,6 +23,7 @@ from scree_torch.varlen_attention import varlen_attention as composite
 from scree_torch.varlen_attention.options import Options
 from scree_triton.attention import configs, tuned
 from scree_triton.attention.batch import Batch
+from scree_triton.attention.given import Given
 from scree_triton.attention.told import LOG2E, planes
 from scree_triton.launch import INTERPRETED
 
@@ -41,27 +42,12 @@ class MiscompiledError(ScreeError, RuntimeError):
     """A kernel gives wrong numbers on this device: it isn't used."""
 
 
-class Small(NamedTuple):
-    """A call that is alike but for its rows, and the numbers in its options."""
-
-    q: torch.Tensor
-    k: torch.Tensor
-    v: torch.Tensor
-    d_out: torch.Tensor | None
-    d_lse: torch.Tensor | None
-    sinks: torch.Tensor | None
-    batch: Batch
-    options: Options
-
-
 def check(
     name: str,
     constants: Any,
-    given: tuple[torch.Tensor | None, ...],
-    batch: Batch,
-    options: Options,
-    run: Callable[[Small], tuple[torch.Tensor | None, ...]],
-    wanted: Callable[[Small], tuple[torch.Tensor | None, ...]],
+    given: Given,
+    run: Callable[[Given], tuple[torch.Tensor | None, ...]],
+    wanted: Callable[[Given], tuple[torch.Tensor | None, ...]],
 ) -> None:
     """Compare what a kernel gives with what it should, unless that was done before.
 
@@ -71,12 +57,10 @@ def check(
         Of the kernel.
     constants : object
         What else it is compiled for than follows from the arrays: its text is part of what it is noted by.
-    given : tuple of torch.Tensor or None
-        The call's q, k, v, ``d_out``, ``d_lse`` and sinks.
-    batch, options
-        The call's.
+    given : Given
+        The call.
     run, wanted : callable
-        Return results of the kernel, and of ``composite``, for a small call.
+        Return results of the kernel, and of ``composite``, for a small call that is alike.
 
     Raises
     ------
@@ -89,38 +73,38 @@ def check(
     """
     if not _is_due(given):
         return
-    q = given[0]
-    note = _note(name, constants, given, batch)
+    note = _note(name, constants, given)
     if note in _known():
         return
     with _undisturbed():
-        small = _small(given, batch, options)
+        small = _small(given)
         error = _error(run(small), wanted(small))
-    if not error <= MOST[small.q.dtype]:
+    q, v = given.q, given.v
+    if not error <= MOST[q.dtype]:
         raise MiscompiledError(
             f"the kernel {name!r} gives wrong numbers here: a relative error of {error:.1e} in a trial with head_dim "
-            f"{q.shape[2]}, head_dim_v {given[2].shape[2]} and {q.dtype}, on {_environment(q)}. Another version of "  # pyrefly: ignore
+            f"{q.shape[2]}, head_dim_v {v.shape[2]} and {q.dtype}, on {_environment(q)}. Another version of "
             'Triton may compile it rightly; backend="torch" does without it; SCREE_TRITON_CHECK=0 skips this check'
         )
     _keep(note)
 
 
-def _is_due(given: tuple[torch.Tensor | None, ...]) -> bool:
+def _is_due(given: Given) -> bool:
     """Tell whether kernels are tried now: not in a trial, and where results can be waited for."""
-    (q, *_), busy = given, getattr(_here, "busy", False)
-    if not WANTED or INTERPRETED or busy or q is None or not q.is_cuda or torch.cuda.is_current_stream_capturing():
+    busy = getattr(_here, "busy", False)
+    if not WANTED or INTERPRETED or busy or not given.q.is_cuda or torch.cuda.is_current_stream_capturing():
         return False
     # Kernels are compiled anew for strides of more than 32 bits.
-    return not any(stride >= 2**31 for x in given if x is not None for stride in x.stride())
+    return not any(stride >= 2**31 for x in given.arrays if x is not None for stride in x.stride())
 
 
-def forward_wanted(small: Small) -> tuple[torch.Tensor, torch.Tensor]:
+def forward_wanted(small: Given) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the output and lse as they should be."""
     out, lse = _composite(small, small.q.double(), small.k.double(), small.v.double(), _double(small.sinks))
     return out, lse.t()
 
 
-def backward_wanted(small: Small) -> tuple[torch.Tensor | None, ...]:
+def backward_wanted(small: Given) -> tuple[torch.Tensor | None, ...]:
     """Return the gradients of q, k, v and the sinks as they should be."""
     leaves = [x.double().requires_grad_() for x in (small.q, small.k, small.v)]
     sinks = None if small.sinks is None else small.sinks.double().requires_grad_()
@@ -134,7 +118,7 @@ def backward_wanted(small: Small) -> tuple[torch.Tensor | None, ...]:
     return *found[:3], None if sinks is None else found[3]
 
 
-def found_by_composite(small: Small) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def found_by_composite(small: Given) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return output, lse and stats as forward should have left them, for a trial of backward alone."""
     out, lse = forward_wanted(small)
     whole = lse if small.sinks is None else torch.logaddexp(lse, small.sinks.double()[:, None])
@@ -144,7 +128,7 @@ def found_by_composite(small: Small) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 
 def _composite(
-    small: Small, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None
+    small: Given, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     batch = small.batch
     return composite(q, k, v, batch.q_offsets, batch.k_offsets, *batch.maxima, sinks, small.options)
@@ -154,15 +138,16 @@ def _double(x: torch.Tensor | None) -> torch.Tensor | None:
     return None if x is None else x.double()
 
 
-def _small(given: tuple[torch.Tensor | None, ...], batch: Batch, options: Options) -> Small:
-    q, k, v, d_out, d_lse, sinks = given
-    generator = torch.Generator(q.device).manual_seed(0)  # pyrefly: ignore
+def _small(given: Given) -> Given:
+    """Return a call that is alike but for its rows, and the numbers in its options."""
+    q, k, v, d_out, d_lse, sinks, batch, options = given
+    generator = torch.Generator(q.device).manual_seed(0)
     lengths = QUERIES, QUERIES if batch.k_offsets is batch.q_offsets else KEYS
     totals = sum(lengths[0]), sum(lengths[1])
 
     # Of heads a kernel is only told how many share keys.
-    kv_heads = min(k.shape[1], 2)  # pyrefly: ignore
-    heads = q.shape[1] // k.shape[1] * kv_heads  # pyrefly: ignore
+    kv_heads = min(k.shape[1], 2)
+    heads = q.shape[1] // k.shape[1] * kv_heads
 
     def drawn(x: torch.Tensor | None, *sizes: int) -> torch.Tensor | None:
         return None if x is None else _like(x, (*sizes, *x.shape[2:]), generator)
@@ -174,7 +159,7 @@ def _small(given: tuple[torch.Tensor | None, ...], batch: Batch, options: Option
     q_offsets = offsets(lengths[0], batch.q_offsets)
     k_offsets = q_offsets if lengths[1] is lengths[0] else offsets(lengths[1], batch.k_offsets)
     small = Batch(q_offsets, k_offsets, max(lengths[0]), max(lengths[1]))
-    return Small(
+    return Given(
         drawn(q, totals[0], heads),  # pyrefly: ignore
         drawn(k, totals[1], kv_heads),  # pyrefly: ignore
         drawn(v, totals[1], kv_heads),  # pyrefly: ignore
@@ -182,7 +167,7 @@ def _small(given: tuple[torch.Tensor | None, ...], batch: Batch, options: Option
         drawn(d_lse, totals[0], heads),
         drawn(sinks, heads),
         small,
-        _moderate(options, q.shape[2]),  # pyrefly: ignore
+        _moderate(options, q.shape[2]),
     )
 
 
@@ -242,16 +227,17 @@ def _environment(x: torch.Tensor) -> str:
     return tuned.environment(x.device, configs.architecture_of(x.device))
 
 
-def _note(name: str, constants: Any, given: tuple[torch.Tensor | None, ...], batch: Batch) -> str:
+def _note(name: str, constants: Any, given: Given) -> str:
     """Return a short name of all that the machine code depends on."""
     arrays = [
         None
         if x is None
         else (x.dtype, x.shape[1:], [n if n < 2 else math.gcd(n, 16) for n in x.stride()], x.data_ptr() % 16)
-        for x in given
+        for x in given.arrays
     ]
+    batch = given.batch
     lies = batch.k_offsets is batch.q_offsets, batch.q_offsets.dtype, batch.k_offsets.dtype
-    told = _environment(given[0]), name, constants, arrays, lies  # pyrefly: ignore
+    told = _environment(given.q), name, constants, arrays, lies
     return hashlib.sha256(repr(told).encode()).hexdigest()[:24]
 
 

@@ -10,8 +10,9 @@ import torch
 from scree_core import programs
 from scree_torch.varlen_attention.options import Options
 from scree_triton.attention import hopper, variants
-from scree_triton.attention.batch import Batch
-from scree_triton.attention.check import Small, check, forward_wanted
+from scree_triton.attention.batch import Batch, Tiles
+from scree_triton.attention.check import check, forward_wanted
+from scree_triton.attention.given import Given
 from scree_triton.attention.told import planes
 from scree_triton.attention.variants import numbers_of, variant_of
 from scree_triton.launch import Launch, elsewhere, empty, memory
@@ -43,8 +44,8 @@ class Plan:
         self.lse = memory((heads, total), torch.float32)
         self.stats = memory((planes(q.element_size()), heads, total), torch.float32)
         self.gradients = tuple(memory(tuple(x.shape), x.dtype) for x in (q, k, v))
-        self.forward: dict[bool, tuple[Launch | hopper.Launch, int, int]] = {}
-        """By whether there is to be a backward: the launch, and how many tiles there may be of how many queries."""
+        self.forward: dict[bool, tuple[Launch | hopper.Launch, Tiles]] = {}
+        """By whether there is to be a backward: the launch, and its tiles of queries."""
         self.backward: dict[Any, Any] = {}
         """By what decides how kernels take the cotangents, what ``backward`` keeps."""
 
@@ -115,83 +116,54 @@ def forward(
             return forward(q, k, v, sinks, batch, plan, learns=learns)
     found = plan.forward.get(learns)
     if found is None:
-        found = plan.forward[learns] = _forward_launch(q, k, v, sinks, batch, plan, learns=learns)
-    launch, capacity, block = found
+        given = Given(q, k, v, None, None, sinks, batch, plan.options)
+        found = plan.forward[learns] = _forward_launch(given, plan, learns=learns)
+    launch, tiles = found
     out = empty(plan.out, q)
     lse = empty(plan.lse, q) if plan.want_lse else None
     stats = empty(plan.stats, q) if learns else None
-    tiles = batch.query_tiles(capacity, block)
-    launch(q, k, v, out, lse, stats, sinks, batch.q_offsets, batch.k_offsets, tiles)
+    launch(q, k, v, out, lse, stats, sinks, batch.q_offsets, batch.k_offsets, batch.map_of_queries(tiles))
     return Found(out, lse, stats)
 
 
-def _forward_launch(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    sinks: torch.Tensor | None,
-    batch: Batch,
-    plan: Plan,
-    *,
-    learns: bool,
-) -> tuple[Launch | hopper.Launch, int, int]:
-    if not hopper.takes(q, k, v, batch, plan.options):
-        return plain_launch(q, k, v, sinks, batch, plan, learns=learns)
+def _forward_launch(given: Given, plan: Plan, *, learns: bool) -> tuple[Launch | hopper.Launch, Tiles]:
+    q, k, v, _, _, sinks, batch, options = given
+    if not hopper.takes(q, k, v, batch, options):
+        return plain_launch(given, plan, learns=learns)
 
-    def made(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options
-    ) -> tuple[hopper.Launch, int, int]:
-        capacity = batch.most_query_tiles(q.shape[0], hopper.BLOCK_M)
-        return hopper.Launch(q, k, v, optional, batch, options, capacity), capacity, hopper.BLOCK_M
+    def made(given: Given) -> tuple[hopper.Launch, Tiles]:
+        q, k, v, _, _, _, batch, options = given
+        tiles = batch.query_tiles(q.shape[0], hopper.BLOCK_M)
+        return hopper.Launch(q, k, v, optional, batch, options, tiles.most), tiles
 
     optional = q if plan.want_lse else None, q if learns else None, sinks
-    _check("hopper", (plan.options.causal, plan.want_lse, learns), made, q, k, v, sinks, batch, plan, learns)
-    return made(q, k, v, batch, plan.options)
+    _check("hopper", (options.causal, plan.want_lse, learns), made, given, plan, learns=learns)
+    return made(given)
 
 
-def plain_launch(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    sinks: torch.Tensor | None,
-    batch: Batch,
-    plan: Plan,
-    *,
-    learns: bool,
-) -> tuple[Launch, int, int]:
-    """Return a launch of the kernel for all GPUs, and how many tiles there may be of how many queries."""
+def plain_launch(given: Given, plan: Plan, *, learns: bool) -> tuple[Launch, Tiles]:
+    """Return a launch of the kernel for all GPUs, and its tiles of queries."""
+    q, k, v, _, _, sinks, batch, options = given
 
-    def made(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options
-    ) -> tuple[Launch, int, int]:
+    def made(given: Given) -> tuple[Launch, Tiles]:
+        q, k, v, _, _, _, batch, options = given
         numbers = *q.stride(), *k.stride(), *v.stride(), q.shape[0], q.shape[1], *numbers_of(options)
-        capacity = batch.most_query_tiles(q.shape[0], tile.block_m)
-        return Launch(variant, capacity * q.shape[1], numbers), capacity, tile.block_m
+        tiles = batch.query_tiles(q.shape[0], tile.block_m)
+        return Launch(variant, tiles.most * q.shape[1], numbers), tiles
 
     optional = q if plan.want_lse else None, q if learns else None, sinks
-    variant, tile = variant_of("forward", (q, k, v), optional, batch, plan.options)
-    _check("forward", (variant.told, plan.want_lse, learns), made, q, k, v, sinks, batch, plan, learns)
-    return made(q, k, v, batch, plan.options)
+    variant, tile = variant_of("forward", (q, k, v), optional, batch, options)
+    _check("forward", (variant.told, plan.want_lse, learns), made, given, plan, learns=learns)
+    return made(given)
 
 
-def _check(
-    name: str,
-    told: Any,
-    made: Callable[..., Any],
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    sinks: torch.Tensor | None,
-    batch: Batch,
-    plan: Plan,
-    learns: bool,
-) -> None:
+def _check(name: str, told: Any, made: Callable[[Given], Any], given: Given, plan: Plan, *, learns: bool) -> None:
     """Try a kernel before it is first used, by launches of it that are made for other rows."""
 
-    def tried(small: Small) -> tuple[torch.Tensor | None, ...]:
+    def tried(small: Given) -> tuple[torch.Tensor | None, ...]:
         arrays = small.q, small.k, small.v
         trial = Plan(*arrays, small.options, plan.want_lse)
-        trial.forward[learns] = made(*arrays, small.batch, small.options)
+        trial.forward[learns] = made(small)
         return forward(*arrays, small.sinks, small.batch, trial, learns=learns)[:2]
 
-    check(name, told, (q, k, v, None, None, sinks), batch, plan.options, tried, forward_wanted)
+    check(name, told, given, tried, forward_wanted)

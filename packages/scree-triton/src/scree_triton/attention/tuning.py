@@ -18,11 +18,12 @@ from scree_core.tune import TunedKernel, Tuning
 from scree_torch.tracing import is_real
 from scree_torch.varlen_attention.options import Options
 from scree_triton.attention import configs, hopper, run, tuned
-from scree_triton.attention.backward import Launches, Tiles, backward, key_of, one_by_one
+from scree_triton.attention.backward import Launches, backward, key_of, one_by_one
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.candidates import candidates
 from scree_triton.attention.choice import choose, setting_of
 from scree_triton.attention.configs import Setting, Tile
+from scree_triton.attention.given import Given
 from scree_triton.attention.operators import is_empty
 from scree_triton.attention.told import typical_length
 from scree_triton.launch import INTERPRETED, Launch, on_device_of
@@ -105,9 +106,9 @@ class Bench:
 
     def _forward(self, tile: Tile) -> Run:
         plan = self._plan()
-        launch, *_ = self._own.forward[True]
-        most = self.batch.most_query_tiles(self.q.shape[0], tile.block_m)
-        plan.forward[True] = _changed(launch, most * self.q.shape[1], tile), most, tile.block_m  # pyrefly: ignore
+        launch, _ = self._own.forward[True]
+        tiles = self.batch.query_tiles(self.q.shape[0], tile.block_m)
+        plan.forward[True] = _changed(launch, tiles.most * self.q.shape[1], tile), tiles  # pyrefly: ignore
         arrays = self.q, self.k, self.v, self.sinks, self.batch, plan
         return lambda: (run.forward(*arrays, learns=True).out,)
 
@@ -120,11 +121,11 @@ class Bench:
         ((key, launches),) = self._own.backward.items()
         queries, keys, query_tiles, key_tiles = launches
         if kind == "queries":
-            query_tiles = Tiles(self.batch.most_query_tiles(self.q.shape[0], tile.block_m), tile.block_m)
+            query_tiles = self.batch.query_tiles(self.q.shape[0], tile.block_m)
             queries = _changed(queries, query_tiles.most * self.q.shape[1], tile)
             keys = keys.of_programs(0) if alone else keys
         else:
-            key_tiles = Tiles(self.batch.most_key_tiles(self.k.shape[0], tile.block_n), tile.block_n)
+            key_tiles = self.batch.key_tiles(self.k.shape[0], tile.block_n)
             keys = _changed(keys, key_tiles.most * self.k.shape[1], tile)
             queries = queries.of_programs(0) if alone else queries
         plan.backward[key] = Launches(queries, keys, query_tiles, key_tiles)
@@ -135,15 +136,16 @@ class Bench:
         """Return a plan without launches; before the first, the call runs as it is, which decides about launches."""
         inputs = self.q, self.k, self.v
         if self._found is None:
-            self._own.forward[True] = run.plain_launch(*inputs, self.sinks, self.batch, self._own, learns=True)
+            given = Given(*inputs, None, None, self.sinks, self.batch, self.options)
+            self._own.forward[True] = run.plain_launch(given, self._own, learns=True)
             self._found = run.forward(*inputs, self.sinks, self.batch, self._own, learns=True)
         if gradient and self._d_out is None:
             out = self._found.out
             generator = torch.Generator(out.device).manual_seed(0)
             drawn = torch.randn(out.shape, generator=generator, device=out.device)
             self._d_out = drawn.to(out.dtype)
-            launches = one_by_one(self._d_out, None, *inputs, None, self.batch, self._own)
-            self._own.backward[key_of(self._d_out, None)] = launches
+            given = Given(*inputs, self._d_out, None, None, self.batch, self.options)
+            self._own.backward[key_of(self._d_out, None)] = one_by_one(given, self._own)
             self._differentiate(self._own)
         return run.Plan(*inputs, self.options, self.want_lse)
 
