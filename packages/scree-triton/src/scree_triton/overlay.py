@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +15,9 @@ from scree_core.layout import INT32_MAX, Layout
 from scree_core.overlay import Overlay
 from scree_core.tune import Tuning
 from scree_torch.tracing import in_transform, is_real
+from scree_triton.switches import is_on
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+INTERPRETED = is_on("TRITON_INTERPRET")
 """Whether kernels run in Triton's interpreter, on any device: slow, for tests and debuggers."""
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)

@@ -5,16 +5,15 @@ Never searched for at a call, unless the environment variable ``SCREE_TUNE`` ask
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from scree_triton.attention import configs, tuned
 from scree_triton.attention.configs import Setting, Tile
 from scree_triton.launch import INTERPRETED
 from scree_triton.power_of_2 import power_of_2
+from scree_triton.switches import is_on
 
-AT_FIRST_CALL = os.environ.get("SCREE_TUNE", "").lower() in ("1", "true", "on", "yes", "y")
+AT_FIRST_CALL = is_on("SCREE_TUNE")
 """Whether each new setting is tuned at its first call."""
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from scree_triton.switches import is_on
+
 OLDEST = 80
 """The compute capability that kernels need, times ten: 8.0 is Ampere."""
 
@@ -40,7 +42,7 @@ def not_installed() -> str | None:
 @functools.cache
 def not_working() -> str | None:
     """Return why kernels can't run in this process, which has a GPU; imports jax-triton and Triton, once."""
-    if os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y"):
+    if is_on("TRITON_INTERPRET"):
         return "TRITON_INTERPRET is set, and jax-triton runs compiled kernels alone"
     try:
         jax.devices("cuda")
