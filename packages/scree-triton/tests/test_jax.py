@@ -15,6 +15,7 @@ import numpy as np  # noqa: E402
 import scree  # noqa: E402
 from scree_core.dispatch import refusal  # noqa: E402
 from scree_core.explain import prepared  # noqa: E402
+from scree_jax import cudnn_overlay  # noqa: E402
 from scree_triton.jax import launches, library, overlay  # noqa: E402
 from scree_triton.jax.overlay import JaxTritonOverlay  # noqa: E402
 
@@ -159,9 +160,24 @@ def test_the_name_triton_is_that_of_the_arrays_library(jax_interpreted, arr):
     np.testing.assert_array_equal(named, attend(arr, arr.values))
 
 
-def test_it_runs_where_it_is_named(jax_interpreted, arr):
-    assert scree.explain("varlen_attention", arr, arr, arr).chosen == "jax"
-    assert scree.explain("varlen_attention", arr, arr, arr, backend="triton").chosen == "jax.triton"
+def test_it_runs_where_nothing_is_named(jax_interpreted, arr):
+    assert scree.explain("varlen_attention", arr, arr, arr).chosen == "jax.triton"
+    np.testing.assert_array_equal(scree.varlen_attention(arr, arr, arr, causal=True).values, attend(arr, arr.values))
+    assert scree.explain("varlen_attention", arr, arr, arr, backend="jax").chosen == "jax"
+    with scree.use_backend("jax"):
+        assert scree.explain("varlen_attention", arr, arr, arr).chosen == "jax"
+
+
+def test_it_comes_before_cudnn(on_gpu, monkeypatch, x):
+    monkeypatch.setattr(cudnn_overlay, "platform_of", lambda x: "gpu")
+    monkeypatch.setattr(cudnn_overlay, "missing", lambda: None)
+    assert scree.explain("varlen_attention", x, x, x, causal=True).chosen == "jax.triton"
+    monkeypatch.setattr(overlay, "not_installed", lambda: "jax-triton is not installed: pip install jax-triton")
+    without = scree.explain("varlen_attention", x, x, x, causal=True)
+    assert without.chosen == "jax.cudnn"
+    assert "jax.triton: jax-triton is not installed: pip install jax-triton" in str(without)
+    with pytest.raises(scree.UnsupportedError, match="pip install jax-triton"):
+        scree.varlen_attention(x, x, x, backend="triton")
 
 
 def test_inside_shard_map_gradients_vary_as_their_arrays_do(jax_interpreted, arr):

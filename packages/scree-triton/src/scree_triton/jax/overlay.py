@@ -22,7 +22,6 @@ class JaxTritonOverlay(Overlay):
 
     name = "jax.triton"
     priority = 10
-    named_only = True  # until it has been timed against cuDNN: benchmarks/jax_gpu.py
 
     def why_not(self, op: str, /, *args: Any, **kwargs: Any) -> str | None:
         """Return why no kernel runs this call: first what its user can mend, last what is missing here."""
