@@ -45,7 +45,7 @@ def jax_interpreted(monkeypatch):
     monkeypatch.setattr(attention, "PLATFORM", "cpu")
     monkeypatch.setattr(library, "capability", lambda: 80)
     monkeypatch.setattr(launches, "UPCAST", True)
-    monkeypatch.setattr(launches, "call", _interpret)
+    monkeypatch.setattr(library, "call", _interpret)
 
 
 def _interpret(kernel, programs, *arguments, out, zeroed=()):

@@ -16,7 +16,7 @@ import scree  # noqa: E402
 from scree_core.dispatch import refusal  # noqa: E402
 from scree_core.explain import prepared  # noqa: E402
 from scree_jax import cudnn_overlay  # noqa: E402
-from scree_triton.jax import launches, library, overlay  # noqa: E402
+from scree_triton.jax import library, overlay, tiles  # noqa: E402
 from scree_triton.jax.overlay import JaxTritonOverlay  # noqa: E402
 
 ISOLATED = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
@@ -120,7 +120,8 @@ def test_asking_imports_neither_torch_nor_triton_nor_jax_triton():
 def test_the_kernels_need_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None;"
-        "import scree_triton.jax.kernels, scree_triton.jax.attention, scree_triton.jax.overlay;"
+        "import scree_triton.jax.kernels.plain, scree_triton.jax.kernels.hopper;"
+        "import scree_triton.jax.attention, scree_triton.jax.overlay;"
         "assert 'scree_torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=ISOLATED)
@@ -240,9 +241,9 @@ def test_a_program_for_another_device_is_the_backends(jax_interpreted, arr, monk
 
 def test_more_rows_than_are_compared_are_sorted_into_the_same_map(jax_interpreted, monkeypatch):
     offsets, others = (jnp.asarray(x, jnp.int32) for x in ([0, 3, 3, 40, 47, 90], [0, 9, 10, 10, 19, 30]))
-    compared, count = launches._tiles(offsets, others, 90, 16)
-    monkeypatch.setattr(launches, "MANY", 4)
-    found, same_count = launches._tiles(offsets, others, 90, 16)
+    compared, count = tiles.tiles_of(offsets, others, 90, 16)
+    monkeypatch.setattr(tiles, "MANY", 4)
+    found, same_count = tiles.tiles_of(offsets, others, 90, 16)
     assert count == same_count
     np.testing.assert_array_equal(found, compared)
 

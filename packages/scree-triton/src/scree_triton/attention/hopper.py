@@ -13,21 +13,20 @@ from scree_torch.varlen_attention.options import Options
 from scree_triton.alike import alike
 from scree_triton.attention import configs
 from scree_triton.attention.batch import Batch
+from scree_triton.attention.hopper_rule import (
+    BLOCK_M,
+    BLOCK_N,
+    FAR,
+    HEAD_DIM,
+    MOST,
+    NUM_WARPS,
+    REGISTERS,
+    STAGES,
+    VERSIONS,
+    computes,
+    is_worth,
+)
 from scree_triton.launch import INTERPRETED, Variant, empty, memory
-
-VERSIONS = ("3.6", "3.9")
-"""Of Triton, for which the kernel was compiled and seen right: its language, Gluon, changes from one to the next."""
-
-BLOCK_M, BLOCK_N, STAGES = 128, 128, 2
-HEAD_DIM = 128
-FAR = 2**30
-"""Where a described row ends, and the most elements of a batch."""
-MOST = 0x7FFF0000
-"""Where no coordinate comes."""
-LEAST_WORK, LEAST_LENGTH = 100_000, 64
-"""Queries times heads, and the mean length of a row: see ``_is_worth``."""
-REGISTERS = 168
-"""Of a thread when a program starts, for 12 warps; then the loading warp gives most of its own to the others."""
 
 
 def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options) -> bool:
@@ -44,49 +43,21 @@ def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, optio
 
     Notes
     -----
-    It must be able to compute the call: half precision, heads of 128, no window, no softcap, a scale above zero, and
-    memory that the copy engine reads. And it must be worth it. Narrower heads weren't tried: the exponentials are
-    their bound, and a prototype of such a kernel was slower than ``forward_kernel``.
+    It must be able to compute the call, on memory that the copy engine reads, and it must be worth it: see
+    ``hopper_rule``.
     """
     return (
         not INTERPRETED
         and triton.__version__.startswith(VERSIONS)
         and configs.architecture_of(q.device) == "sm_90"
-        and q.element_size() == 2
-        and q.shape[2] == v.shape[2] == HEAD_DIM
-        and options.window[0] < 0
-        and (options.causal or options.window[1] < 0)
-        and options.softcap is None
-        and options.scale > 0
+        and computes(q.element_size(), (q.shape[2], v.shape[2]), **options._asdict())
         and all(map(_is_copied, (q, k, v)))
         and _is_worth(q, k, batch)
     )
 
 
 def _is_worth(q: torch.Tensor, k: torch.Tensor, batch: Batch) -> bool:
-    """Tell whether there is enough to do.
-
-    A multiprocessor works on one tile of 128 queries at a time, where it has three of 64 with ``forward_kernel``, and
-    the host needs 40 us for a call instead of 25 (descriptors, the counter). Time on an H100 as a multiple of
-    ``forward_kernel``'s, causal, bfloat16, rows of log-normal lengths:
-
-    ========================= ======================= =====
-    rows x median, heads      queries x heads         times
-    ========================= ======================= =====
-    16 x 256, 4               16,000                  1.31
-    16 x 256, 8               32,000                  1.07
-    16 x 512, 4               32,000                  1.09
-    16 x 1024, 4              64,000                  0.89
-    16 x 512, 16              127,000                 0.80
-    16 x 2048, 4              127,000                 0.79
-    16 x 4096, 16             1,018,000               0.71
-    1024 x 32, 16             595,000                 0.95
-    512 x 64, 16              614,000                 0.82
-    256 x 128, 16             628,000                 0.76
-    ========================= ======================= =====
-    """
-    queries, keys = q.shape[0], k.shape[0]
-    return queries * q.shape[1] >= LEAST_WORK and min(queries, keys) >= LEAST_LENGTH * batch.size
+    return is_worth(q.shape[0], k.shape[0], q.shape[1], batch.size)
 
 
 def _is_copied(x: torch.Tensor) -> bool:
@@ -187,7 +158,7 @@ def _variant(q: torch.Tensor, optional: tuple[torch.Tensor | None, ...], batch: 
     found = _variants.get(key)
     if found is None:
         tile = {"BLOCK_M": BLOCK_M, "BLOCK_N": BLOCK_N, "D": HEAD_DIM, "STAGES": STAGES}
-        variant = Variant(hopper_kernel, {"RIGHT": options.causal} | tile, 4, 1, maxnreg=REGISTERS)
+        variant = Variant(hopper_kernel, {"RIGHT": options.causal} | tile, NUM_WARPS, 1, maxnreg=REGISTERS)
         found = _variants[key] = variant
     return found
 

@@ -16,8 +16,8 @@ from scree_jax.attention.blocked import blocked
 from scree_jax.attention.entry import attend
 from scree_jax.varying import varying_like
 from scree_triton.attention.told import planes
-from scree_triton.jax import launches
-from scree_triton.jax.launches import Found, Inputs, Options
+from scree_triton.jax import hopper, launches
+from scree_triton.jax.given import Found, Inputs, Options
 
 PLATFORM = "cuda"
 """What a program is compiled for that has the kernels."""
@@ -68,7 +68,8 @@ def _find(options: Options, inputs: Inputs) -> Found:
     """Run forward by what a program is compiled for."""
 
     def by_kernels(inputs: Inputs) -> Found:
-        found = sequential_vmap(partial(launches.forward, options=options))(inputs)
+        forward = hopper.forward if hopper.takes(inputs, options) else launches.forward
+        found = sequential_vmap(partial(forward, options=options))(inputs)
         return _beside(found, inputs)
 
     def by_blocks(inputs: Inputs) -> Found:

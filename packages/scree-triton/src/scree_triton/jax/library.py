@@ -22,7 +22,7 @@ class Kernel(NamedTuple):
     """A kernel with what it is compiled for."""
 
     function: Any
-    """Of ``kernels``."""
+    """Of ``kernels.plain``."""
     num_warps: int
     num_stages: int
     constants: dict[str, Any]
@@ -62,6 +62,11 @@ def capability() -> int:
     return _library().get_compute_capability(0)
 
 
+def multiprocessors() -> int:
+    """Return how many multiprocessors the first GPU has."""
+    return jax.devices("cuda")[0].core_count
+
+
 def call(
     kernel: Kernel, programs: int, *arguments: jax.Array | int | np.float32, out: Any, zeroed: tuple[int, ...] = ()
 ) -> list[jax.Array]:
@@ -92,6 +97,11 @@ def call(
         zeroed_outputs=zeroed,
         **kernel.constants,
     )
+
+
+def memory(shape: tuple[int, ...], dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
+    """Return what a kernel writes."""
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 @functools.cache

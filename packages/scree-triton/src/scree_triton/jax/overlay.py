@@ -52,7 +52,7 @@ class JaxTritonOverlay(Overlay):
         return_lse: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
         from scree_triton.jax.attention import attention
-        from scree_triton.jax.launches import Inputs, Options
+        from scree_triton.jax.given import Inputs, Options
 
         options = Options(causal, scale, window, softcap, return_lse, (q_layout.tail, k_layout.tail))
         return attention(Inputs(q, k, v, sinks, q_layout.offsets, k_layout.offsets), options=options)

@@ -1,0 +1,1 @@
+"""The kernels of attention with their parameters in JAX's order."""
