@@ -35,7 +35,7 @@ from triton.runtime import driver
 from scree_core.layout import Layout
 from scree_torch.varlen_attention.options import Options
 from scree_triton import launch
-from scree_triton.attention import backward, configs, hopper, run, variants
+from scree_triton.attention import backward, configs, hopper, hopper_backward, run, variants
 from scree_triton.attention.entry import varlen_attention
 from scree_triton.norms import tiles as norm_tiles
 from scree_triton.norms import varlen_layernorm, varlen_rmsnorm
@@ -147,12 +147,17 @@ def attend(dtype: torch.dtype, width: int, *, everything: bool = False) -> None:
 
 
 def attend_long(dtype: torch.dtype, *, causal: bool, everything: bool = False) -> None:
-    """Run attention that Hopper has a kernel of its own for; with everything: sinks, the lse, grouped heads."""
+    """Run attention that Hopper has kernels of its own for; with everything: sinks, the lse, grouped heads."""
     layout, heads = rows_of(16384), 32 if everything else 8
-    q = torch.empty((layout.total, heads, hopper.HEAD_DIM), dtype=dtype)
-    k, v = torch.empty((2, layout.total, 8, hopper.HEAD_DIM), dtype=dtype)
-    sinks = torch.empty(heads, dtype=dtype) if everything else None
-    varlen_attention(q, k, v, layout, layout, sinks, Options(causal, 0.1, (-1, -1), None), return_lse=everything)
+    for head_dim in hopper_backward.HEAD_DIMS:
+        q = torch.empty((layout.total, heads, head_dim), dtype=dtype, requires_grad=True)
+        k, v = (torch.empty((layout.total, 8, head_dim), dtype=dtype, requires_grad=True) for _ in range(2))
+        sinks = torch.empty(heads, dtype=dtype, requires_grad=True) if everything else None
+        options = Options(causal, 0.1, (-1, -1), None)
+        out, lse = varlen_attention(q, k, v, layout, layout, sinks, options, return_lse=everything)
+        inputs = (q, k, v, sinks) if everything else (q, k, v)
+        cotangents = [torch.empty_like(x) for x in ((out, lse) if everything else (out,))]
+        torch.autograd.grad((out, lse) if everything else out, inputs, cotangents)
 
 
 def normalise(dtype: torch.dtype, features: int) -> None:

@@ -43,7 +43,14 @@ KERNELS = {
         "attention.kernels.keys.keys_kernel",
         "attention.kernels.both.both_kernel",
     },
-    "long": {"attention.kernels.tiles.tiles_kernel", "attention.kernels.hopper.hopper_kernel"},
+    "long": {
+        "attention.kernels.tiles.tiles_kernel",
+        "attention.kernels.forward.forward_kernel",
+        "attention.kernels.hopper.hopper_kernel",
+        "attention.kernels.means.means_kernel",
+        "attention.kernels.hopper_backward.hopper_backward_kernel",
+        "attention.kernels.narrow.narrow_kernel",
+    },
     "others": {
         "norms.forward._forward_kernel",
         "norms.backward._backward_kernel",
@@ -56,6 +63,11 @@ KERNELS = {
         "rope._rotate_kernel",
     },
 }
+MULTIPLY = {
+    *("forward_kernel", "queries_kernel", "keys_kernel", "both_kernel"),
+    *("hopper_kernel", "hopper_backward_kernel"),
+}
+"""Kernels that multiply tiles."""
 NEWEST = {
     "sm_80": "mma.sync",
     "sm_86": "mma.sync",
@@ -77,7 +89,9 @@ TENSOR_MEMORY = 512
 MOST_SPILLED = 128
 """Bytes of a thread in half precision on sm_90, whose tiles were measured."""
 LITTLE_SPILLED = 64
-"""The same of the kernel for Hopper, outside of its loops."""
+"""The same of the forward kernel for Hopper, outside of its loops."""
+SPILLED_BACKWARD = 256
+"""The same of the backward one, which at heads of 128 has all registers full; in its loops a few of these are read."""
 WIDEST_SPILLED = 384
 """The same where the gradient of the widest rows adds up those of weight and bias in registers."""
 
@@ -96,13 +110,14 @@ def test_kernels_compile_into_what_the_smallest_gpu_of_a_kind_can_run(gpu, part,
     not triton.__version__.startswith(hopper.VERSIONS),
     reason=f"the kernel for Hopper isn't offered on Triton {triton.__version__}",
 )
-def test_the_kernel_for_hopper_copies_by_its_engine_and_keeps_its_loops_in_registers(tmp_path):
+def test_the_kernels_for_hopper_copy_by_its_engine_and_keep_their_loops_in_registers(tmp_path):
     kernels = compiled("sm_90", ["long bf16 causal", "long fp16 everything"], tmp_path)
     assert {kernel["kernel"] for kernel in kernels} == KERNELS["long"]
     for kernel in kernels:
-        if kernel["kernel"].endswith("hopper_kernel"):
+        if "hopper" in kernel["kernel"]:
             assert kernel["copies"] > 0, kernel
-            assert kernel["spilled"] <= LITTLE_SPILLED, kernel
+            backward = kernel["kernel"].endswith("hopper_backward_kernel")
+            assert kernel["spilled"] <= (SPILLED_BACKWARD if backward else LITTLE_SPILLED), kernel
 
 
 def compiled(gpu: str, cases: list[str], cache: Path) -> list[dict[str, Any]]:
@@ -134,6 +149,8 @@ def faults_of(gpu: str, kernel: dict[str, Any]) -> list[str]:
         faults.append(f"multiplies by {kernel['products'] or 'nothing'}, not by {products or 'nothing'}")
     is_widest = kernel["kernel"] == "norms.backward._backward_kernel" and kernel["tile"]["BLOCK"] == 16384
     most = WIDEST_SPILLED if is_widest else MOST_SPILLED
+    if kernel["kernel"].endswith("hopper_backward_kernel"):
+        most = SPILLED_BACKWARD
     if gpu == "sm_90" and " fp32 " not in kernel["case"] and kernel["spilled"] > most:
         faults.append(f"spills {kernel['spilled']} bytes of a thread, more than {most}")
     return faults
@@ -142,7 +159,7 @@ def faults_of(gpu: str, kernel: dict[str, Any]) -> list[str]:
 def products_of(gpu: str, kernel: dict[str, Any]) -> set[str]:
     """Return by which instructions a kernel is to multiply tiles."""
     name = kernel["kernel"].rpartition(".")[2]
-    if name not in ("forward_kernel", "queries_kernel", "keys_kernel", "both_kernel", "hopper_kernel"):
+    if name not in MULTIPLY:
         return set()
     if " fp32 " in kernel["case"] and gpu != "gfx942":  # exact products: NVIDIA's tensor cores round to tf32
         return set()

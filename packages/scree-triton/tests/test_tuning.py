@@ -126,6 +126,19 @@ def test_a_gradient_that_is_asked_for_is_tuned(monkeypatch):
 
 @interpreted
 @pytest.mark.usefixtures("_looked_up")
+def test_what_goes_to_kernels_for_hopper_is_left_out(monkeypatch):
+    clock, x = Clock(monkeypatch), rows([5])
+    with monkeypatch.context() as backward:
+        backward.setattr(tuning.hopper_backward, "takes", lambda given: True)
+        assert [kernel.name for kernel in tune(x, x, x, gradient=True, time=clock).kernels] == ["forward"]
+    monkeypatch.setattr(tuning.hopper, "takes", lambda *call: True)
+    assert [kernel.name for kernel in tune(x, x, x, gradient=True, time=clock).kernels] == [*KINDS[1:]]
+    with pytest.raises(scree.ArgumentError, match="kernels for Hopper"):
+        tune(x, x, x, time=clock)
+
+
+@interpreted
+@pytest.mark.usefixtures("_looked_up")
 def test_noise_changes_nothing(monkeypatch):
     clock, x = Clock(monkeypatch, t16x16x2x1=0.985), rows([5])
     (kernel,) = tune(x, x, x, time=clock).kernels

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from scree_triton.attention import hopper_backward
 from scree_triton.attention.batch import Batch, Tiles
 from scree_triton.attention.check import backward_wanted, check, found_by_composite
 from scree_triton.attention.given import Given
@@ -22,13 +23,53 @@ WIDEST = 64
 
 
 class Launches(NamedTuple):
-    """What backward launches."""
+    """What backward launches on arrays of one form."""
 
     queries: Launch
     keys: Launch | None
     """None where one launch does both."""
     query_tiles: Tiles
     key_tiles: Tiles
+
+    def run(
+        self,
+        arrays: tuple[torch.Tensor, ...],
+        d_lse: torch.Tensor | None,
+        found: Found,
+        sinks: torch.Tensor | None,
+        gradients: tuple[torch.Tensor, ...],
+        shares: torch.Tensor | None,
+        batch: Batch,
+        plan: Plan,
+    ) -> None:
+        """Launch on the current stream of the current device.
+
+        Parameters
+        ----------
+        arrays : tuple of torch.Tensor
+            q, k, v and the gradient of the output.
+        d_lse, found, sinks, batch, plan
+            As ``backward`` is given them.
+        gradients : tuple of torch.Tensor
+            Of q, k and v, to be written.
+        shares : torch.Tensor of shape (heads, total_q), optional
+            Each query's share of the gradient of the sinks, to be written where it is in a row.
+        """
+        q, k, v, d_out = arrays
+        d_q, d_k, d_v = gradients
+        out, lse, stats = found
+        lse = None if d_lse is None else lse  # which the kernel is compiled for
+        offsets, others = batch.q_offsets, batch.k_offsets
+        q_tiles, k_tiles = batch.map_of_queries(self.query_tiles), batch.map_of_keys(self.key_tiles)
+        if self.keys is None:
+            self.queries(q, k, v, out, d_out, stats, sinks, shares, d_q, d_k, d_v, offsets, others, q_tiles, k_tiles)
+        else:
+            delta = empty(plan.lse, q)
+            self.queries(
+                *(q, k, v, out, d_out, d_lse, lse, stats, sinks, delta, shares, d_q),
+                *(offsets, others, q_tiles),
+            )
+            self.keys(q, k, v, d_out, stats, delta, d_k, d_v, offsets, others, k_tiles)
 
 
 def backward(
@@ -42,7 +83,7 @@ def backward(
     batch: Batch,
     plan: Plan,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Compute the gradients of q, k, v and the sinks: an allocation for each, one or two launches, a sum with sinks.
+    """Compute the gradients of q, k, v and the sinks: an allocation for each, one to three launches.
 
     Parameters
     ----------
@@ -63,33 +104,23 @@ def backward(
     if launches is None:
         given = Given(q, k, v, d_out, d_lse, sinks, batch, plan.options)
         launches = plan.backward[key] = _launches(given, plan)
-    queries, keys, query_tiles, key_tiles = launches
     wanted = plan.gradients
     d_q, d_k, d_v = empty(wanted[0], q), empty(wanted[1], q), empty(wanted[2], q)
     # Elements behind the last row are nobody's, and the sum goes over all.
     shares = None if sinks is None else torch.zeros(plan.lse.shape, dtype=torch.float32, device=q.device)
-    offsets, others = batch.q_offsets, batch.k_offsets
-    q_tiles, k_tiles = batch.map_of_queries(query_tiles), batch.map_of_keys(key_tiles)
-    out, lse, stats = found
-    lse = None if d_lse is None else lse  # which the kernel is compiled for
-    if keys is None:
-        queries(q, k, v, out, d_out, stats, sinks, shares, d_q, d_k, d_v, offsets, others, q_tiles, k_tiles)
-    else:
-        delta = empty(plan.lse, q)
-        queries(
-            *(q, k, v, out, d_out, d_lse, lse, stats, sinks, delta, shares, d_q),
-            *(offsets, others, q_tiles),
-        )
-        keys(q, k, v, d_out, stats, delta, d_k, d_v, offsets, others, k_tiles)
+    launches.run((q, k, v, d_out), d_lse, found, sinks, (d_q, d_k, d_v), shares, batch, plan)
     return d_q, d_k, d_v, None if shares is None else shares.sum(1).to(sinks.dtype)  # pyrefly: ignore
 
 
 def key_of(d_out: torch.Tensor, d_lse: torch.Tensor | None) -> tuple[Any, ...]:
-    """Return what decides how kernels take the cotangents."""
-    return d_out.stride(), d_out.data_ptr() % 16, None if d_lse is None else (d_lse.dtype, d_lse.stride())
+    """Return what decides how kernels take the cotangents, and which ones."""
+    of_lse = None if d_lse is None else (d_lse.dtype, d_lse.stride())
+    return d_out.stride(), d_out.data_ptr() % 16, of_lse, torch.are_deterministic_algorithms_enabled()
 
 
-def _launches(given: Given, plan: Plan) -> Launches:
+def _launches(given: Given, plan: Plan) -> Launches | hopper_backward.Launches:
+    if hopper_backward.takes(given):
+        return _by_hopper(given, plan)
     q, k, v, d_out, d_lse, sinks, batch, options = given
     may_merge = d_lse is None and q.dtype != torch.float32 and max(q.shape[2], v.shape[2]) <= WIDEST
     both = both_of((q, k, v, d_out), sinks, batch, options) if may_merge else None  # pyrefly: ignore
@@ -101,13 +132,21 @@ def _launches(given: Given, plan: Plan) -> Launches:
         query_tiles, key_tiles = _tiles(given, queries.block_m, keys.block_n)
         key_programs = key_tiles.most * given.k.shape[1]
         programs = query_tiles.most * given.q.shape[1] + key_programs
-        return Launches(Launch(variant, programs, (*_numbers(given), key_programs)), None, query_tiles, key_tiles)
+        launch = Launch(variant, programs, (*_numbers(given), key_programs))
+        return Launches(launch, None, query_tiles, key_tiles)
 
     query_tiles, key_tiles = _tiles(given, queries.block_m, keys.block_n)
     if query_tiles.most * q.shape[1] + key_tiles.most * k.shape[1] > FEW * _multiprocessors(q.device):
         return one_by_one(given, plan)
     _check("both", variant.told, made, given, plan)
     return made(given)
+
+
+def _by_hopper(given: Given, plan: Plan) -> hopper_backward.Launches:
+    """Return the launches of the kernel for Hopper."""
+    told = given.q.shape[2], given.options.causal
+    _check("hopper backward", told, hopper_backward.Launches, given, plan)
+    return hopper_backward.Launches(given)
 
 
 def one_by_one(given: Given, plan: Plan) -> Launches:
@@ -119,7 +158,8 @@ def one_by_one(given: Given, plan: Plan) -> Launches:
         query_tiles, key_tiles = _tiles(given, queries.block_m, keys.block_n)
         lse_strides = (0, 0) if d_lse is None else d_lse.stride()
         first = Launch(of_queries, query_tiles.most * given.q.shape[1], (*lse_strides, *numbers))
-        return Launches(first, Launch(of_keys, key_tiles.most * given.k.shape[1], numbers), query_tiles, key_tiles)
+        second = Launch(of_keys, key_tiles.most * given.k.shape[1], numbers)
+        return Launches(first, second, query_tiles, key_tiles)
 
     arrays = q, k, v, d_out
     of_queries, queries = variant_of("queries", arrays, (d_lse, sinks), batch, options)  # pyrefly: ignore
@@ -128,7 +168,7 @@ def one_by_one(given: Given, plan: Plan) -> Launches:
     return made(given)
 
 
-def _check(name: str, told: Any, made: Callable[[Given], Launches], given: Given, plan: Plan) -> None:
+def _check(name: str, told: Any, made: Callable[[Given], Any], given: Given, plan: Plan) -> None:
     """Try kernels before they are first used, by launches of them that are made for other rows."""
 
     def tried(small: Given) -> tuple[torch.Tensor | None, ...]:

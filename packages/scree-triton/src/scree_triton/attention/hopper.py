@@ -47,11 +47,9 @@ def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, optio
     ``hopper_rule``.
     """
     return (
-        not INTERPRETED
-        and triton.__version__.startswith(VERSIONS)
-        and configs.architecture_of(q.device) == "sm_90"
+        is_offered(q.device)
         and computes(q.element_size(), (q.shape[2], v.shape[2]), **options._asdict())
-        and all(map(_is_copied, (q, k, v)))
+        and all(map(is_copied, (q, k, v)))
         and _is_worth(q, k, batch)
     )
 
@@ -60,7 +58,12 @@ def _is_worth(q: torch.Tensor, k: torch.Tensor, batch: Batch) -> bool:
     return is_worth(q.shape[0], k.shape[0], q.shape[1], batch.size)
 
 
-def _is_copied(x: torch.Tensor) -> bool:
+def is_offered(device: torch.device) -> bool:
+    """Tell whether kernels for Hopper run on a device, by the version of Triton that is installed."""
+    return not INTERPRETED and triton.__version__.startswith(VERSIONS) and configs.architecture_of(device) == "sm_90"
+
+
+def is_copied(x: torch.Tensor) -> bool:
     """Tell whether the copy engine reads a tensor: it wants addresses that are multiples of 16, and rows below FAR."""
     total_stride, head_stride, stride = x.stride()
     distances = total_stride, head_stride
@@ -115,8 +118,8 @@ class Launch:
     def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *arrays: torch.Tensor | None) -> None:
         """Launch on the current stream of the current device, on the arrays that ``forward_kernel`` takes."""
         counter = empty(_COUNTER, q).zero_()
-        described = (_at(x, description) for x, description in zip((q, k, v), self._descriptions, strict=True))
-        self._variant(self._programs, *arrays, counter, *described, *self._numbers)
+        descriptors = (described(x, description) for x, description in zip((q, k, v), self._descriptions, strict=True))
+        self._variant(self._programs, *arrays, counter, *descriptors, *self._numbers)
 
 
 def describe(x: torch.Tensor, block: int) -> Any:
@@ -141,7 +144,7 @@ def describe(x: torch.Tensor, block: int) -> Any:
     return description
 
 
-def _at(x: torch.Tensor, description: Any) -> Any:
+def described(x: torch.Tensor, description: Any) -> Any:
     """Return the descriptor of x, without the checks that its description has passed: they take three times as long."""
     descriptor = object.__new__(type(description))
     descriptor.__dict__ = description.__dict__ | {"base": x}

@@ -22,6 +22,7 @@ def computes(
     itemsize: int,
     dims: tuple[int, int],
     *,
+    head_dims: tuple[int, ...] = (HEAD_DIM,),
     causal: bool,
     scale: float,
     window: tuple[int, int],
@@ -34,7 +35,7 @@ def computes(
     """
     left, right = window
     whole = left < 0 and (causal or right < 0) and softcap is None
-    return itemsize == 2 and dims == (HEAD_DIM, HEAD_DIM) and whole and scale > 0
+    return itemsize == 2 and dims[0] == dims[1] and dims[0] in head_dims and whole and scale > 0
 
 
 def is_worth(queries: int, keys: int, heads: int, batch: int) -> bool:

@@ -17,7 +17,7 @@ from scree_core.layout import Layout
 from scree_core.tune import TunedKernel, Tuning
 from scree_torch.tracing import is_real
 from scree_torch.varlen_attention.options import Options
-from scree_triton.attention import configs, hopper, run, tuned
+from scree_triton.attention import configs, hopper, hopper_backward, run, tuned
 from scree_triton.attention.backward import Launches, backward, key_of, one_by_one
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.candidates import candidates
@@ -281,13 +281,11 @@ def tune(
     batch = Batch(q_layout.offsets, k_layout.offsets, q_layout.max_length, k_layout.max_length)
     bench = Bench(q, k, v, batch, sinks, options, want_lse=want_lse)
     kinds = configs.KINDS if gradient or q.requires_grad or k.requires_grad or v.requires_grad else ("forward",)
-    if hopper.takes(q, k, v, batch, options):
-        kinds = kinds[1:]
-        if not kinds:
-            raise ArgumentError(
-                "there is nothing to tune: so big a call goes to the kernel for Hopper, which has one tile; "
-                "gradient=True tunes the kernels of backward"
-            )
+    kinds = tuple(kind for kind in kinds if kind not in _hoppers(q, k, v, batch, options))
+    if not kinds:
+        raise ArgumentError(
+            "there is nothing to tune: so big a call goes to kernels for Hopper, which have one tile each"
+        )
     results = measured(bench, kinds, milliseconds if time is None else time)
     path = keep(results, q.device)
     return Tuning(
@@ -301,6 +299,14 @@ def _line_of(result: Result) -> TunedKernel:
 
 
 _here = threading.local()
+
+
+def _hoppers(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options) -> tuple[str, ...]:
+    """Return the kinds of kernels that a call does without, for those for Hopper run it."""
+    d_out = torch.empty((*q.shape[:2], v.shape[2]), dtype=q.dtype, device="meta")  # as it usually lies
+    found = ("forward",) if hopper.takes(q, k, v, batch, options) else ()
+    given = Given(q, k, v, d_out, None, None, batch, options)
+    return (*found, *configs.KINDS[1:]) if hopper_backward.takes(given) else found
 
 
 def tune_new(kind: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options) -> None:
