@@ -137,14 +137,14 @@ def settle(times: Times, kind: str, width: int, itemsize: int, means: list[int])
     if not all(cells.values()):
         return []
     if (tile := steady([cell for found in cells.values() for cell in found.values()])) is not None:
-        return [head | {"mean": 0, "tile": list(tile)}]
+        return [head | {"mean": 0, "tile": list(tile.numbers)}]
     rows = []
     for causal, found in cells.items():
         tile, before = steady(found.values()), None
         for least, mean in zip([0, *map(between, found, [*found][1:])], found, strict=True):
             chosen = tile or pick(found[mean])
             if chosen != before:
-                rows.append(head | {"causal": causal, "mean": least, "tile": list(chosen)})
+                rows.append(head | {"causal": causal, "mean": least, "tile": list(chosen.numbers)})
             before = chosen
     return rows
 

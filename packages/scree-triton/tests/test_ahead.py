@@ -92,6 +92,10 @@ LITTLE_SPILLED = 64
 """The same of the forward kernel for Hopper, outside of its loops."""
 SPILLED_BACKWARD = 256
 """The same of the backward one, which at heads of 128 has all registers full; in its loops a few of these are read."""
+PROGRAMS = {" 16": 6, " 32": 5, " 64": 4}
+"""How many programs of forward a multiprocessor of sm_90 has room for, by the end of the case's name."""
+REGISTERS, SHARED = 64 * 1024, 228 * 1024
+"""What a multiprocessor of sm_90 has; a program takes 1 KiB more of memory than it shares."""
 WIDEST_SPILLED = 384
 """The same where the gradient of the widest rows adds up those of weight and bias in registers."""
 
@@ -153,7 +157,16 @@ def faults_of(gpu: str, kernel: dict[str, Any]) -> list[str]:
         most = SPILLED_BACKWARD
     if gpu == "sm_90" and " fp32 " not in kernel["case"] and kernel["spilled"] > most:
         faults.append(f"spills {kernel['spilled']} bytes of a thread, more than {most}")
+    least = PROGRAMS.get(kernel["case"][-3:], 0) if gpu == "sm_90" and " fp32 " not in kernel["case"] else 0
+    if kernel["kernel"] == "attention.kernels.forward.forward_kernel" and (room := room_for(kernel)) < least:
+        faults.append(f"leaves room for {room} programs, fewer than {least}")
     return faults
+
+
+def room_for(kernel: dict[str, Any]) -> int:
+    """Return how many programs a multiprocessor of sm_90 has room for; registers are given to a thread by eights."""
+    threads, registers = 32 * kernel["tile"]["num_warps"], -(-kernel["registers"] // 8) * 8
+    return min(REGISTERS // (threads * registers), SHARED // (kernel["shared"] + 1024))
 
 
 def products_of(gpu: str, kernel: dict[str, Any]) -> set[str]:

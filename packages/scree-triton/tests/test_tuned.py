@@ -48,6 +48,19 @@ def test_what_was_tuned_comes_before_the_tables(monkeypatch):
     assert {entry.name for entry in path.parent.iterdir()} == {path.name, path.with_suffix(".lock").name}
 
 
+def test_a_tile_may_limit_the_registers_of_a_thread(monkeypatch):
+    limited = configs.Tile(64, 64, 4, 3, 96)
+    keep(configs.name_of(SETTING, 512), list(limited.numbers))
+    forget(monkeypatch)
+    assert choose(SETTING, 512, GPU) == limited
+    assert str(limited) == "64x64x4x3x96"
+    assert limited.options == {"num_warps": 4, "num_stages": 3, "maxnreg": 96}
+    free = configs.Tile(64, 64, 4, 3)
+    assert str(free) == "64x64x4x3"
+    assert free.numbers == (64, 64, 4, 3)
+    assert free.options == {"num_warps": 4, "num_stages": 3}
+
+
 def test_it_counts_for_rows_up_to_twice_as_long():
     keep(configs.name_of(SETTING, 700))
     for mean, found in ((511, False), (512, True), (1023.9, True), (1024, False)):
@@ -98,6 +111,8 @@ def test_no_file_is_no_warning_and_looks_for_no_device(monkeypatch):
         '{"a": {"b": {"tile": [64, 64]}}}',
         '{"a": {"b": {"tile": [64, 64, 4, "3"]}}}',
         '{"a": {"b": {"tile": [64, 64, 4, 0]}}}',
+        '{"a": {"b": {"tile": [64, 64, 4, 3, 0]}}}',
+        '{"a": {"b": {"tile": [64, 64, 4, 3, 96, 1]}}}',
         b"\xff",
     ],
     ids=str,

@@ -103,10 +103,10 @@ class Launch:
         """Return the launch of another number of programs."""
         return Launch(self._variant, programs, self._numbers)
 
-    def changed(self, programs: int, constants: dict[str, Any], num_warps: int, num_stages: int) -> Launch:
+    def changed(self, programs: int, constants: dict[str, Any], options: dict[str, int]) -> Launch:
         """Return the launch with some of the kernel's constants, and its options, replaced."""
         variant = self._variant
-        other = Variant(variant._kernel, variant._constants | constants, num_warps, num_stages)
+        other = Variant(variant._kernel, variant._constants | constants, **options)
         return Launch(other, programs, self._numbers)
 
 

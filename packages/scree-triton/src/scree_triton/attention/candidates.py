@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from scree_triton.attention.configs import Setting, Tile
 
-# Queries, keys, warps, stages. Short lists: each entry costs a compilation of seconds.
+# Queries, keys, warps, stages, registers. Short lists: each entry costs a compilation of seconds.
 FORWARD = {
-    32: "64x64x4x3 64x64x4x4 64x64x4x2 64x128x4x2 64x128x4x3 64x32x4x4 128x64x4x3 128x64x8x3 128x128x8x2",
-    64: "64x64x4x3 64x64x4x4 64x64x4x2 64x128x4x2 64x32x4x4 128x64x4x2 128x64x4x3 128x64x8x3 128x128x8x2",
+    32: "64x64x4x3x96 64x64x4x3x80 64x64x4x4x96 64x64x4x2x96 64x128x4x3x128 64x32x4x4x80 128x64x8x3x80 128x128x8x2",
+    64: "64x64x4x3x128 64x64x4x2x128 64x64x4x4 64x128x4x2 64x32x4x4x96 128x64x4x2 128x64x4x3 128x64x8x3x128",
     128: "64x64x4x3 64x64x4x2 64x32x4x3 64x32x4x4 64x128x4x2 128x64x8x3 128x64x8x2 128x128x8x2 128x32x8x3",
     256: "64x32x8x2 64x32x4x2 64x32x4x3 64x64x8x2 128x32x8x2 128x32x8x3 128x32x8x4 128x64x8x2 128x64x8x3",
 }

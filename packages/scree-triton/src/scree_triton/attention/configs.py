@@ -21,9 +21,22 @@ class Tile(NamedTuple):
     block_n: int
     num_warps: int
     num_stages: int
+    registers: int = 0
+    """The most that a thread may have, so that one program more fits a multiprocessor; 0: as the compiler likes."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What it is written as: without registers that are the compiler's choice."""
+        return tuple(self) if self.registers else self[:4]
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What the compiler is told beside the kernel's constants."""
+        more = {"maxnreg": self.registers} if self.registers else {}
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, **more}
 
     def __str__(self) -> str:
-        return "x".join(map(str, self))
+        return "x".join(map(str, self.numbers))
 
 
 class Setting(NamedTuple):

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import triton
 
-FILE = "triton-tiles-1.json"
+FILE = "triton-tiles-2.json"
 """Its number changes with what is written there."""
 
 Entries = dict[str, dict[str, dict[str, Any]]]
@@ -133,7 +133,7 @@ def _stored(where: Path) -> Entries:
     except (AttributeError, KeyError, TypeError):
         raise ValueError("it holds no tuned tiles") from None
     for tile in tiles:
-        if not (isinstance(tile, list) and len(tile) == 4 and all(isinstance(n, int) and n > 0 for n in tile)):
+        if not (isinstance(tile, list) and len(tile) in (4, 5) and all(isinstance(n, int) and n > 0 for n in tile)):
             raise ValueError(f"{tile!r} is no tile")
     return entries
 

@@ -156,7 +156,7 @@ class Bench:
 
 
 def _changed(launch: Launch, programs: int, tile: Tile) -> Launch:
-    return launch.changed(programs, {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n}, tile.num_warps, tile.num_stages)
+    return launch.changed(programs, {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n}, tile.options)
 
 
 def milliseconds(call: Run) -> float:
@@ -225,9 +225,9 @@ def keep(results: list[Result], device: torch.device) -> Path | None:
     today = datetime.date.today().isoformat()
     found = {
         configs.name_of(result.setting, result.mean): {
-            "tile": list(result.best),
+            "tile": list(result.best.numbers),
             "ms": round(result.ms[result.best], 5),
-            "was": list(result.default),
+            "was": list(result.default.numbers),
             "was_ms": round(result.ms[result.default], 5),
             "date": today,
         }

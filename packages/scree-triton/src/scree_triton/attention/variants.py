@@ -8,6 +8,7 @@ import torch
 
 from scree_torch.varlen_attention.options import Options
 from scree_triton.alike import alike
+from scree_triton.attention import configs
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.choice import AT_FIRST_CALL, choose, setting_of
 from scree_triton.attention.configs import Tile
@@ -15,7 +16,7 @@ from scree_triton.attention.kernels.both import both_kernel
 from scree_triton.attention.kernels.forward import forward_kernel
 from scree_triton.attention.kernels.keys import keys_kernel
 from scree_triton.attention.kernels.queries import queries_kernel
-from scree_triton.attention.told import constants, numbers, typical_length
+from scree_triton.attention.told import constants, numbers, sums, typical_length
 from scree_triton.launch import INTERPRETED, Variant
 
 MOST = 4096
@@ -62,7 +63,9 @@ def variant_of(
             _variants.clear()
         tile = _tile(kind, arrays, batch, options)
         told = _constants(arrays, options) | {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n}
-        found = _variants[key] = Variant(_KERNELS[kind], told, tile.num_warps, tile.num_stages), tile
+        if kind == "forward":
+            told["SUMS"] = sums(configs.architecture_of(arrays[0].device), arrays[0].element_size())
+        found = _variants[key] = Variant(_KERNELS[kind], told, **tile.options), tile
     return found
 
 

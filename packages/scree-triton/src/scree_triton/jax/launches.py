@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scree_triton.attention.configs import Setting, default
-from scree_triton.attention.told import constants, numbers, planes, typical_length
+from scree_triton.attention.told import constants, numbers, planes, sums, typical_length
 from scree_triton.jax import library
 from scree_triton.jax.given import Found, Inputs, Options
 from scree_triton.jax.library import Kernel, memory
@@ -95,10 +95,13 @@ def _kernel(kind: str, inputs: Inputs, options: Options, **more: Any) -> tuple[K
     heads, dims, itemsize = (q.shape[1], k.shape[1]), (q.shape[2], v.shape[2]), q.dtype.itemsize
     length = typical_length(k.shape[0], inputs.k_offsets.shape[0] - 1)
     setting = Setting(kind, power_of_2(max(dims)), itemsize, causal)
-    tile = default(setting, length, f"sm_{library.capability()}")
+    architecture = f"sm_{library.capability()}"
+    tile = default(setting, length, architecture)  # its registers are no option of jax-triton's
     exact, upcast = itemsize == 4, UPCAST and q.dtype == jnp.bfloat16
     told = constants(
         heads, dims, causal=causal, scale=scale, window=window, softcap=softcap, exact=exact, upcast=upcast
     )
     blocks = {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n, "HEADS": heads[0]}
+    if kind == "forward":
+        blocks["SUMS"] = sums(architecture, itemsize)
     return Kernel(getattr(plain, kind), tile.num_warps, tile.num_stages, told | blocks | more), tile

@@ -16,7 +16,7 @@ from scree_triton.attention.kernels.tiles import lengths_of, place_in, queries_o
 def _attend(acc, top, sums, q, K, V, n, lk, see_first, see_stop, stride_kt, stride_kd, stride_vt, stride_vd,
             factor, softcap, BLOCK_N: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, BLOCK_D: tl.constexpr,
             BLOCK_DV: tl.constexpr, MASKED: tl.constexpr, LEFT: tl.constexpr, SOFTCAP: tl.constexpr,
-            EXACT: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+            EXACT: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr, SUMS: tl.constexpr):  # fmt: skip
     """Take one block of keys into account; MASKED where some query doesn't see all of it."""
     k = load_tile(K, n, lk, tl.arange(0, BLOCK_D), stride_kt, stride_kd, MASKED, D, BLOCK_N, BLOCK_D, UPCAST)
     s = tl.dot(q, tl.trans(k), input_precision=PRECISION)
@@ -33,7 +33,10 @@ def _attend(acc, top, sums, q, K, V, n, lk, see_first, see_stop, stride_kt, stri
     base = tl.where(higher == float("-inf"), 0.0, higher) if MASKED else higher
     p = tl.math.exp2(s * factor - base[:, None])
     fade = tl.math.exp2(top - base)
-    sums = sums * fade + tl.sum(p, 1)
+    if SUMS == 1:
+        sums = sums * fade + tl.sum(p, 1)
+    else:
+        sums = sums * fade[:, None] + tl.sum(tl.reshape(p, [p.shape[0], BLOCK_N // SUMS, SUMS]), 1)
     acc = acc * fade[:, None]
     v = load_tile(V, n, lk, tl.arange(0, BLOCK_DV), stride_vt, stride_vd, MASKED, DV, BLOCK_N, BLOCK_DV, UPCAST)
     acc = tl.dot(p.to(v.dtype), v, acc, input_precision=PRECISION)
@@ -50,9 +53,12 @@ def forward_kernel(
     total, heads, factor, softcap, left, right,
     GROUP: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, SIGN: tl.constexpr,
-    SOFTCAP: tl.constexpr, EXACT: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+    SOFTCAP: tl.constexpr, EXACT: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """Write output, lse and what backward needs of the denominators, for one tile of queries and one head."""
+    """Write output, lse and what backward needs of the denominators, for one tile of queries and one head.
+
+    A query's weights are added up in SUMS places, which are added once for a tile: see ``told.sums``.
+    """
     program = tl.program_id(0)
     tile = tl.load(TILES + program // heads)
     if tile < 0:
@@ -73,26 +79,28 @@ def forward_kernel(
     start, whole_start, whole_stop, stop = blocks_of_keys(first, last, lq, lk, left, right, BLOCK_N, LEFT, RIGHT)
 
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    sums = tl.zeros([BLOCK_M], tl.float32)
+    sums = tl.zeros([BLOCK_M] if SUMS == 1 else [BLOCK_M, SUMS], tl.float32)
     acc = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
     if LEFT:
         for n in tl.range(start, tl.minimum(whole_start, stop), BLOCK_N):
             acc, top, sums = _attend(
                 acc, top, sums, q, K, V, n, lk, see_first, see_stop, stride_kt, stride_kd, stride_vt, stride_vd,
-                factor, softcap, BLOCK_N, D, DV, BLOCK_D, BLOCK_DV, True, LEFT, SOFTCAP, EXACT, UPCAST, PRECISION,
+                factor, softcap, BLOCK_N, D, DV, BLOCK_D, BLOCK_DV, True, LEFT, SOFTCAP, EXACT, UPCAST, PRECISION, SUMS,
             )  # fmt: skip
     for n in tl.range(whole_start, whole_stop, BLOCK_N):
         acc, top, sums = _attend(
             acc, top, sums, q, K, V, n, lk, see_first, see_stop, stride_kt, stride_kd, stride_vt, stride_vd,
-            factor, softcap, BLOCK_N, D, DV, BLOCK_D, BLOCK_DV, False, LEFT, SOFTCAP, EXACT, UPCAST, PRECISION,
+            factor, softcap, BLOCK_N, D, DV, BLOCK_D, BLOCK_DV, False, LEFT, SOFTCAP, EXACT, UPCAST, PRECISION, SUMS,
         )  # fmt: skip
     for n in tl.range(tl.maximum(whole_start, whole_stop), stop, BLOCK_N):
         acc, top, sums = _attend(
             acc, top, sums, q, K, V, n, lk, see_first, see_stop, stride_kt, stride_kd, stride_vt, stride_vd,
-            factor, softcap, BLOCK_N, D, DV, BLOCK_D, BLOCK_DV, True, LEFT, SOFTCAP, EXACT, UPCAST, PRECISION,
+            factor, softcap, BLOCK_N, D, DV, BLOCK_D, BLOCK_DV, True, LEFT, SOFTCAP, EXACT, UPCAST, PRECISION, SUMS,
         )  # fmt: skip
 
     real = query < lq
+    if SUMS > 1:
+        sums = tl.sum(sums, 1)
     sees = sums > 0
     plane = tl.cast(total, tl.int64) * heads
     at = head.to(tl.int64) * total + q_start + query

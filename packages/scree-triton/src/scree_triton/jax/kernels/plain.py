@@ -36,13 +36,14 @@ def forward(
     HAS_SINKS: tl.constexpr, HEADS: tl.constexpr,
     GROUP: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, SIGN: tl.constexpr,
-    SOFTCAP: tl.constexpr, EXACT: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+    SOFTCAP: tl.constexpr, EXACT: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Write output, what backward needs of the denominators, and the lse."""
     forward_kernel(
         Q, K, V, OUT, LSE, STATS, SINKS if HAS_SINKS else None, Q_OFFSETS, K_OFFSETS, _map(TILES),
         HEADS * D, D, 1, HEADS // GROUP * D, D, 1, HEADS // GROUP * DV, DV, 1, total, HEADS, factor, softcap, left,
         right, GROUP, D, DV, BLOCK_D, BLOCK_DV, BLOCK_M, BLOCK_N, LEFT, RIGHT, SIGN, SOFTCAP, EXACT, UPCAST, PRECISION,
+        SUMS,
     )  # fmt: skip
 
 
