@@ -2,7 +2,7 @@
 
     python benchmarks/hopper_backward.py --json
 
-Times are those of replays of CUDA graphs. ``hopper_backward._is_worth`` follows from them.
+Times are those of replays of CUDA graphs. ``attention.hopper.backward._is_worth`` follows from them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from workloads import ATTENTION_TRITON, Attention, log_normal_around
 
 import scree
 from scree_torch.varlen_attention.options import Options
-from scree_triton.attention import backward, hopper_backward, run
+from scree_triton.attention import backward, run
 from scree_triton.attention.batch import batch_of
+from scree_triton.attention.hopper import backward as hopper_backward
 
 ROWS = ((128, 256, 16), (64, 512, 16), (16, 1024, 8), (4, 8192, 16))
 """Rows, their median length, and heads."""

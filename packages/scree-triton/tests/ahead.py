@@ -35,8 +35,10 @@ from triton.runtime import driver
 from scree_core.layout import Layout
 from scree_torch.varlen_attention.options import Options
 from scree_triton import launch
-from scree_triton.attention import backward, configs, hopper, hopper_backward, run, variants
+from scree_triton.attention import backward, configs, run, variants
 from scree_triton.attention.entry import varlen_attention
+from scree_triton.attention.hopper import backward as hopper_backward
+from scree_triton.attention.hopper import forward as hopper_forward
 from scree_triton.norms import tiles as norm_tiles
 from scree_triton.norms import varlen_layernorm, varlen_rmsnorm
 from scree_triton.rope import varlen_rope
@@ -95,7 +97,7 @@ def compile_instead(gpu: Gpu, architecture: str, kernels: list[tuple[str, Any, d
 
     launch.Variant.__call__ = compile_
     configs.architecture_of = lambda device: architecture
-    hopper._multiprocessors = lambda device: gpu.multiprocessors
+    hopper_forward._multiprocessors = lambda device: gpu.multiprocessors
     norm_tiles._properties = lambda device: (gpu.multiprocessors, gpu.shared)
     device = {"get_current_device": lambda: 0, "get_current_stream": lambda device: 0}
     driver.set_active(types.SimpleNamespace(**device, get_current_target=lambda: gpu.target))

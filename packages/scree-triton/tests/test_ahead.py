@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 triton = pytest.importorskip("triton")
 
-from scree_triton.attention import hopper  # noqa: E402
+from scree_triton.attention.hopper import rule  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton's compilers come for Linux alone")
 
@@ -46,10 +46,10 @@ KERNELS = {
     "long": {
         "attention.kernels.tiles.tiles_kernel",
         "attention.kernels.forward.forward_kernel",
-        "attention.kernels.hopper.hopper_kernel",
-        "attention.kernels.means.means_kernel",
-        "attention.kernels.hopper_backward.hopper_backward_kernel",
-        "attention.kernels.narrow.narrow_kernel",
+        "attention.kernels.hopper.forward.hopper_kernel",
+        "attention.kernels.hopper.means.means_kernel",
+        "attention.kernels.hopper.backward.hopper_backward_kernel",
+        "attention.kernels.hopper.narrow.narrow_kernel",
     },
     "others": {
         "norms.forward._forward_kernel",
@@ -111,7 +111,7 @@ def test_kernels_compile_into_what_the_smallest_gpu_of_a_kind_can_run(gpu, part,
 
 
 @pytest.mark.skipif(
-    not triton.__version__.startswith(hopper.VERSIONS),
+    not triton.__version__.startswith(rule.VERSIONS),
     reason=f"the kernel for Hopper isn't offered on Triton {triton.__version__}",
 )
 def test_the_kernels_for_hopper_copy_by_its_engine_and_keep_their_loops_in_registers(tmp_path):

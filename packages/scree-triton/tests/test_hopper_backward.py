@@ -8,9 +8,11 @@ torch = pytest.importorskip("torch")
 import scree_core as scree  # noqa: E402
 from scree_core.testing.budget import check  # noqa: E402
 from scree_torch.varlen_attention.options import Options  # noqa: E402
-from scree_triton.attention import configs, hopper, hopper_backward, run  # noqa: E402
+from scree_triton.attention import configs, run  # noqa: E402
 from scree_triton.attention.batch import Batch  # noqa: E402
 from scree_triton.attention.given import Given  # noqa: E402
+from scree_triton.attention.hopper import backward as hopper_backward  # noqa: E402
+from scree_triton.attention.hopper import forward as hopper  # noqa: E402
 
 LENGTHS = [1, 63, 64, 65, 0, 127, 128, 129, 1000, 7]
 OTHERS = [300, 5, 10, 0, 64, 129, 1000, 131, 1, 0]

@@ -16,7 +16,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 import scree  # noqa: E402
-from scree_triton.attention.hopper_rule import VERSIONS  # noqa: E402
+from scree_triton.attention.hopper.rule import VERSIONS  # noqa: E402
 from scree_triton.jax import gluon_call, hopper, library, overlay  # noqa: E402
 from scree_triton.jax.given import Inputs, Options  # noqa: E402
 

@@ -131,7 +131,7 @@ def test_what_goes_to_kernels_for_hopper_is_left_out(monkeypatch):
     with monkeypatch.context() as backward:
         backward.setattr(tuning.hopper_backward, "takes", lambda given: True)
         assert [kernel.name for kernel in tune(x, x, x, gradient=True, time=clock).kernels] == ["forward"]
-    monkeypatch.setattr(tuning.hopper, "takes", lambda *call: True)
+    monkeypatch.setattr(tuning.hopper_forward, "takes", lambda *call: True)
     assert [kernel.name for kernel in tune(x, x, x, gradient=True, time=clock).kernels] == [*KINDS[1:]]
     with pytest.raises(scree.ArgumentError, match="kernels for Hopper"):
         tune(x, x, x, time=clock)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from scree_triton.attention import hopper_backward
 from scree_triton.attention.batch import Batch, Tiles
 from scree_triton.attention.check import backward_wanted, check, found_by_composite
 from scree_triton.attention.given import Given
+from scree_triton.attention.hopper import backward as hopper_backward
 from scree_triton.attention.run import Found, Plan
 from scree_triton.attention.variants import both_of, numbers_of, variant_of
 from scree_triton.launch import Launch, elsewhere, empty

@@ -9,10 +9,11 @@ import torch
 
 from scree_core import programs
 from scree_torch.varlen_attention.options import Options
-from scree_triton.attention import hopper, variants
+from scree_triton.attention import variants
 from scree_triton.attention.batch import Batch, Tiles
 from scree_triton.attention.check import check, forward_wanted
 from scree_triton.attention.given import Given
+from scree_triton.attention.hopper import forward as hopper
 from scree_triton.attention.told import planes
 from scree_triton.attention.variants import numbers_of, variant_of
 from scree_triton.launch import Launch, elsewhere, empty, memory

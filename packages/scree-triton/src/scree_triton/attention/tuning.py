@@ -17,13 +17,15 @@ from scree_core.layout import Layout
 from scree_core.tune import TunedKernel, Tuning
 from scree_torch.tracing import is_real
 from scree_torch.varlen_attention.options import Options
-from scree_triton.attention import configs, hopper, hopper_backward, run, tuned
+from scree_triton.attention import configs, run, tuned
 from scree_triton.attention.backward import Launches, backward, key_of, one_by_one
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.candidates import candidates
 from scree_triton.attention.choice import choose, setting_of
 from scree_triton.attention.configs import Setting, Tile
 from scree_triton.attention.given import Given
+from scree_triton.attention.hopper import backward as hopper_backward
+from scree_triton.attention.hopper import forward as hopper_forward
 from scree_triton.attention.operators import is_empty
 from scree_triton.attention.told import typical_length
 from scree_triton.launch import INTERPRETED, Launch, on_device_of
@@ -304,7 +306,7 @@ _here = threading.local()
 def _hoppers(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, options: Options) -> tuple[str, ...]:
     """Return the kinds of kernels that a call does without, for those for Hopper run it."""
     d_out = torch.empty((*q.shape[:2], v.shape[2]), dtype=q.dtype, device="meta")  # as it usually lies
-    found = ("forward",) if hopper.takes(q, k, v, batch, options) else ()
+    found = ("forward",) if hopper_forward.takes(q, k, v, batch, options) else ()
     given = Given(q, k, v, d_out, None, None, batch, options)
     return (*found, *configs.KINDS[1:]) if hopper_backward.takes(given) else found
 

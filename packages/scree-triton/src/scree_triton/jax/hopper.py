@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import triton
 
-from scree_triton.attention.hopper_rule import (
+from scree_triton.attention.hopper.rule import (
     BLOCK_M,
     BLOCK_N,
     FAR,
@@ -28,7 +28,7 @@ from scree_triton.jax.tiles import tiles_of
 
 
 def takes(inputs: Inputs, options: Options) -> bool:
-    """Tell whether a call goes to the kernel for Hopper rather than to ``launches.forward``: see ``hopper_rule``."""
+    """Tell whether a call goes to the kernel for Hopper, not to ``launches.forward``: see ``attention.hopper.rule``."""
     q, k, v = inputs[:3]
     causal, scale, window, softcap = options[:4]
     dims, batch = (q.shape[2], v.shape[2]), inputs.q_offsets.shape[0] - 1

@@ -10,10 +10,10 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import tma
 
-from scree_triton.attention import hopper_rule
-from scree_triton.attention.kernels.hopper import FAR, hopper_kernel
+from scree_triton.attention.hopper import rule
+from scree_triton.attention.kernels.hopper.forward import FAR, hopper_kernel
 
-MOST = gl.constexpr(hopper_rule.MOST)
+MOST = gl.constexpr(rule.MOST)
 SCRATCH = 3 * 128
 """Bytes that each program's descriptions take."""
 
@@ -22,7 +22,7 @@ SCRATCH = 3 * 128
 def _described(X, HEADS: gl.constexpr, D: gl.constexpr, BLOCK: gl.constexpr):
     """Describe an array ``(total, heads, D)`` of halves so that nothing is read behind a row's end.
 
-    See ``attention.hopper.describe``, which does it on the host.
+    See ``attention.hopper.descriptions.describe``, which does it on the host.
     """
     LAYOUT: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=5)
     STRIDE: gl.constexpr = HEADS * D

@@ -1,9 +1,10 @@
-"""Which calls the kernel for Hopper is for, and what it is compiled for, whatever library their arrays are of."""
+"""Which calls the forward kernel for Hopper is for, and what it is compiled for, whatever library has their arrays."""
 
 from __future__ import annotations
 
 VERSIONS = ("3.6", "3.9")
-"""Of Triton, for which the kernel was compiled and seen right: its language, Gluon, changes from one to the next."""
+"""Of Triton, for which kernels are compiled ahead: their language, Gluon, changes from one to the next. On a GPU they
+ran with 3.6 alone."""
 
 BLOCK_M, BLOCK_N, STAGES = 128, 128, 2
 HEAD_DIM = 128
@@ -28,10 +29,10 @@ def computes(
     window: tuple[int, int],
     softcap: float | None,
 ) -> bool:
-    """Tell whether it can compute a call: half precision, heads of 128, no window, no softcap, a scale above zero.
+    """Tell whether a kernel can compute a call: half precision, no window, no softcap, a scale above zero.
 
-    Narrower heads weren't tried: the exponentials are their bound, and a prototype of such a kernel was slower than
-    ``forward_kernel``.
+    Heads are of one of ``head_dims``: forwards 128 alone. The exponentials are what bounds narrower ones, and a
+    prototype of such a kernel was slower than ``forward_kernel``.
     """
     left, right = window
     whole = left < 0 and (causal or right < 0) and softcap is None
@@ -39,7 +40,7 @@ def computes(
 
 
 def is_worth(queries: int, keys: int, heads: int, batch: int) -> bool:
-    """Tell whether there is enough to do, by the elements and the rows of a batch.
+    """Tell whether there is enough to do forwards, by the elements and the rows of a batch.
 
     A multiprocessor works on one tile of 128 queries at a time, where it has three of 64 with ``forward_kernel``, and
     the host needs 40 us for a call instead of 25 (descriptors, the counter). Time on an H100 as a multiple of

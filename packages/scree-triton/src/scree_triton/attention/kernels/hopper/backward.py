@@ -21,7 +21,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from scree_triton.attention.kernels import tiles
-from scree_triton.attention.kernels.hopper import _copy
+from scree_triton.attention.kernels.hopper.forward import _copy
 
 _row_of = gluon.jit(tiles.row_of.fn)
 _place_in = gluon.jit(tiles.place_in.fn)

@@ -16,7 +16,7 @@ def narrow_kernel(
     SUMS, D_Q, Q_OFFSETS, K_OFFSETS, TILES, padded, heads, scale,
     D: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write dq for a tile of queries and a head. The order of SUMS is that of ``hopper_backward.add``."""
+    """Write dq for a tile of queries and a head. The order of SUMS is that of ``backward._add``."""
     program = tl.program_id(0)
     tile = tl.load(TILES + program // heads)
     if tile < 0:

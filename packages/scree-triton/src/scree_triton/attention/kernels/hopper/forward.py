@@ -27,7 +27,7 @@ from scree_triton.attention.kernels import scores, tiles
 _load_block = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared  # up to Triton 3.6
 LOG2E = gl.constexpr(1.4426950408889634)
 FAR = gl.constexpr(1 << 30)
-"""Where a described row of elements ends: see ``hopper.describe``."""
+"""Where a described row of elements ends: see ``descriptions.describe``."""
 
 _row_of = gluon.jit(tiles.row_of.fn)
 _place_in = gluon.jit(tiles.place_in.fn)
@@ -44,7 +44,7 @@ def _tile_of(program, programs, heads, TILES):
 
 @gluon.jit
 def _copy(desc, start, length, element, head, ready, block):
-    """Begin to load a block of a row of ``length`` elements; zeros from its end on. See ``hopper.describe``."""
+    """Begin to load a block of a row of ``length`` elements; zeros from its end on. See ``descriptions.describe``."""
     _load_block(desc, [FAR, start + length, head, FAR - length + element, 0], ready, block)
 
 

@@ -9,10 +9,12 @@ import torch
 import triton
 
 from scree_triton.alike import alike
-from scree_triton.attention import hopper
 from scree_triton.attention.batch import Batch
 from scree_triton.attention.given import Given
-from scree_triton.attention.hopper_rule import computes
+from scree_triton.attention.hopper.descriptions import describe, described, is_copied
+from scree_triton.attention.hopper.forward import is_offered
+from scree_triton.attention.hopper.rule import BLOCK_M as TILE
+from scree_triton.attention.hopper.rule import REGISTERS, computes
 from scree_triton.attention.run import Found, Plan
 from scree_triton.launch import Launch, Variant, empty, memory
 
@@ -30,16 +32,16 @@ def takes(given: Given) -> bool:
 
     Notes
     -----
-    Its rule is that of ``hopper.takes`` but for these. Heads may be of 64 too. Programs add to the gradient of the
+    Its rule is that of ``forward.takes`` but for these. Heads may be of 64 too. Programs add to the gradient of the
     queries in any order, so it is left where PyTorch is asked for deterministic algorithms. And it moves 14 bytes for
     each feature of a query beside its work, so rows must be long: see ``_is_worth``.
     """
     q, k, v, d_out, _, _, batch, options = given
     dims = q.shape[2], v.shape[2]
     return (
-        hopper.is_offered(q.device)
+        is_offered(q.device)
         and computes(q.element_size(), dims, head_dims=HEAD_DIMS, **options._asdict())
-        and all(map(hopper.is_copied, (q, k, v, d_out)))  # pyrefly: ignore
+        and all(map(is_copied, (q, k, v, d_out)))  # pyrefly: ignore
         and not torch.are_deterministic_algorithms_enabled()
         and _is_worth(q, k, batch)
     )
@@ -92,7 +94,7 @@ class Launches:
         padded = total + batch.size * BLOCK_M
         self._sums = memory((heads, padded, dim), torch.float32)
         self._tiles = query_tiles, key_tiles = (
-            batch.query_tiles(total, hopper.BLOCK_M),
+            batch.query_tiles(total, TILE),
             batch.key_tiles(k.shape[0], BLOCK_N),
         )
         means, self._main, narrow = _variants_of(given)
@@ -101,7 +103,7 @@ class Launches:
         self._means = Launch(means, programs, (*strides, batch.size, total, padded, heads))
         self._narrow = Launch(narrow, query_tiles.most * heads, (padded, heads, options.scale))
         blocks = BLOCK_M, BLOCK_N // 2, BLOCK_N // 2, BLOCK_M
-        self._descriptions = tuple(map(hopper.describe, (q, k, v, d_out), blocks))  # pyrefly: ignore
+        self._descriptions = tuple(map(describe, (q, k, v, d_out), blocks))  # pyrefly: ignore
         self._programs = key_tiles.most * kv_heads
         factor = options.scale * math.log2(math.e)
         self._numbers = total, padded, heads, heads // kv_heads, factor, options.scale
@@ -125,7 +127,7 @@ class Launches:
         sums, delta = empty(self._sums, q), empty(plan.lse, q)
         lse = None if d_lse is None else found.lse
         self._means(found.out, d_out, d_lse, lse, found.stats, sinks, delta, shares, sums, offsets)
-        descriptors = map(hopper.described, (q, k, v, d_out), self._descriptions)
+        descriptors = map(described, (q, k, v, d_out), self._descriptions)
         tiles = batch.map_of_keys(key_tiles)
         self._main(
             self._programs,
@@ -140,9 +142,9 @@ _variants: dict[Any, tuple[Variant, Variant, Variant]] = {}
 
 
 def _variants_of(given: Given) -> tuple[Variant, Variant, Variant]:
-    from scree_triton.attention.kernels.hopper_backward import hopper_backward_kernel
-    from scree_triton.attention.kernels.means import means_kernel
-    from scree_triton.attention.kernels.narrow import narrow_kernel
+    from scree_triton.attention.kernels.hopper.backward import hopper_backward_kernel
+    from scree_triton.attention.kernels.hopper.means import means_kernel
+    from scree_triton.attention.kernels.hopper.narrow import narrow_kernel
 
     q, _, _, d_out, d_lse, sinks, batch, options = given
     offsets = batch.q_offsets.dtype, batch.k_offsets.dtype
@@ -154,7 +156,7 @@ def _variants_of(given: Given) -> tuple[Variant, Variant, Variant]:
         tile = {"BLOCK_M": BLOCK_M, "BLOCK_N": BLOCK_N, "STAGES": STAGES}
         found = _variants[key] = (
             Variant(means_kernel, dim | {"BLOCK": ELEMENTS}, 4, 1),
-            Variant(hopper_backward_kernel, {"RIGHT": options.causal} | dim | tile, 4, 1, maxnreg=hopper.REGISTERS),
-            Variant(narrow_kernel, dim | {"TILE": hopper.BLOCK_M, "BLOCK": BLOCK_M}, 8, 1),
+            Variant(hopper_backward_kernel, {"RIGHT": options.causal} | dim | tile, 4, 1, maxnreg=REGISTERS),
+            Variant(narrow_kernel, dim | {"TILE": TILE, "BLOCK": BLOCK_M}, 8, 1),
         )
     return found

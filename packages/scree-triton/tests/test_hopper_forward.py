@@ -8,9 +8,11 @@ torch = pytest.importorskip("torch")
 import scree_core as scree  # noqa: E402
 from scree_core.testing.budget import check  # noqa: E402
 from scree_torch.varlen_attention.options import Options  # noqa: E402
-from scree_triton.attention import configs, hopper, run  # noqa: E402
+from scree_triton.attention import configs, run  # noqa: E402
 from scree_triton.attention.batch import Batch  # noqa: E402
 from scree_triton.attention.given import Given  # noqa: E402
+from scree_triton.attention.hopper import descriptions  # noqa: E402
+from scree_triton.attention.hopper import forward as hopper  # noqa: E402
 
 LENGTHS = [1, 63, 64, 65, 0, 127, 128, 129, 4095, 7]
 PLAIN = Options(True, 0.1, (-1, -1), None)
@@ -94,10 +96,10 @@ def test_a_descriptor_ends_where_the_row_does(heads_first, on_hopper):
     shape = (3, 1000, 128) if heads_first else (1000, 3, 128)
     x = torch.empty(shape, dtype=torch.float16)
     x = x.transpose(0, 1) if heads_first else x
-    description = hopper.describe(x, 64)
+    description = descriptions.describe(x, 64)
     start, length, head = 700, 37, 2
     for element in (0, 1, 36, 37, 1000):
-        at = hopper.FAR, start + length, head, hopper.FAR - length + element, 5
+        at = descriptions.FAR, start + length, head, descriptions.FAR - length + element, 5
         assert all(n < size for n, size in zip(at[:3], description.shape[:3], strict=True))
         assert (at[3] < description.shape[3]) == (element < length)
         distance = 2 * sum(n * stride for n, stride in zip(at, description.strides, strict=True))

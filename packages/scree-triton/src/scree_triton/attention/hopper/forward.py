@@ -1,4 +1,4 @@
-"""Which calls go to the kernel for Hopper, and how they are launched."""
+"""Which calls go to the forward kernel for Hopper, and how they are launched."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from scree_torch.varlen_attention.options import Options
 from scree_triton.alike import alike
 from scree_triton.attention import configs
 from scree_triton.attention.batch import Batch
-from scree_triton.attention.hopper_rule import (
+from scree_triton.attention.hopper.descriptions import describe, described, is_copied
+from scree_triton.attention.hopper.rule import (
     BLOCK_M,
     BLOCK_N,
-    FAR,
     HEAD_DIM,
-    MOST,
     NUM_WARPS,
     REGISTERS,
     STAGES,
@@ -44,7 +43,7 @@ def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, optio
     Notes
     -----
     It must be able to compute the call, on memory that the copy engine reads, and it must be worth it: see
-    ``hopper_rule``.
+    ``rule``.
     """
     return (
         is_offered(q.device)
@@ -61,14 +60,6 @@ def _is_worth(q: torch.Tensor, k: torch.Tensor, batch: Batch) -> bool:
 def is_offered(device: torch.device) -> bool:
     """Tell whether kernels for Hopper run on a device, by the version of Triton that is installed."""
     return not INTERPRETED and triton.__version__.startswith(VERSIONS) and configs.architecture_of(device) == "sm_90"
-
-
-def is_copied(x: torch.Tensor) -> bool:
-    """Tell whether the copy engine reads a tensor: it wants addresses that are multiples of 16, and rows below FAR."""
-    total_stride, head_stride, stride = x.stride()
-    distances = total_stride, head_stride
-    fits = all(0 < distance < 2**34 and distance * x.element_size() % 16 == 0 for distance in distances)
-    return stride == 1 and fits and x.data_ptr() % 16 == 0 and x.shape[0] <= FAR
 
 
 _COUNTER = memory((1,), torch.int32)
@@ -122,40 +113,11 @@ class Launch:
         self._variant(self._programs, *arrays, counter, *descriptors, *self._numbers)
 
 
-def describe(x: torch.Tensor, block: int) -> Any:
-    """Return what tells the copy engine how to read blocks of rows of x, but for where x lies: its base is None.
-
-    It fills with zeros what lies outside of the memory that it is told of. That shall be whatever is behind the end of
-    a row, so that nothing of its neighbour takes part, and NaN least of all. So x is described with two more
-    dimensions, which together move the origin to any element: element ``e`` of a row of ``length`` elements from
-    ``start`` on is at ``(FAR, start + length, head, FAR - length + e)``, where the last coordinate leaves the memory at
-    ``FAR``, the row's end. The first dimension's stride takes ``FAR`` rows back again, since addresses wrap at 2**64
-    (the trick of ``triton.tools.ragged_tma``).
-    """
-    from triton.experimental.gluon.language import NVMMASharedLayout
-    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
-
-    stride, head_stride, _ = x.stride()
-    _, heads, width = x.shape
-    shape, strides = [MOST, MOST, heads, FAR, width], [2**34 - stride, stride, head_stride, stride, 1]
-    layout = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=5)
-    description = TensorDescriptor(x, shape, strides, [1, 1, 1, block, width], layout)
-    description.base = None
-    return description
-
-
-def described(x: torch.Tensor, description: Any) -> Any:
-    """Return the descriptor of x, without the checks that its description has passed: they take three times as long."""
-    descriptor = object.__new__(type(description))
-    descriptor.__dict__ = description.__dict__ | {"base": x}
-    return descriptor
-
-
 _variants: dict[Any, Variant] = {}
 
 
 def _variant(q: torch.Tensor, optional: tuple[torch.Tensor | None, ...], batch: Batch, options: Options) -> Variant:
-    from scree_triton.attention.kernels.hopper import hopper_kernel
+    from scree_triton.attention.kernels.hopper.forward import hopper_kernel
 
     key = q.device, q.dtype, options.causal, *map(alike, optional), batch.q_offsets.dtype, batch.k_offsets.dtype
     found = _variants.get(key)

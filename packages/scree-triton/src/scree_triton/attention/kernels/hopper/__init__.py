@@ -1,0 +1,1 @@
+"""Kernels for Hopper, in Gluon, and what runs before and behind them."""
