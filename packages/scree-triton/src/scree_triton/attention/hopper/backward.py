@@ -148,8 +148,8 @@ def _variants_of(given: Given) -> tuple[Variant, Variant, Variant]:
 
     q, _, _, d_out, d_lse, sinks, batch, options = given
     offsets = batch.q_offsets.dtype, batch.k_offsets.dtype
-    strides = d_out.stride(), None if d_lse is None else d_lse.stride()  # pyrefly: ignore
-    key = (q.device, q.dtype, q.shape[2], options.causal, *map(alike, (d_out, d_lse, sinks)), *strides, *offsets)
+    stride = d_out.stride()  # pyrefly: ignore
+    key = (q.device, q.dtype, q.shape[2], options.causal, *map(alike, (d_out, d_lse, sinks)), stride, *offsets)
     found = _variants.get(key)
     if found is None:
         dim = {"D": q.shape[2]}

@@ -9,7 +9,7 @@ from scree_triton.attention.kernels.scores import LOG2E
 
 
 @triton.jit(
-    do_not_specialize=["batch", "total", "padded", "heads"],
+    do_not_specialize=["stride_lt", "stride_lh", "batch", "total", "padded", "heads"],
     do_not_specialize_on_alignment=["OFFSETS", "LSE", "STATS", "SINKS"],
 )
 def means_kernel(
