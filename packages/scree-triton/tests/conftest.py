@@ -33,6 +33,35 @@ def device():
 
 
 @pytest.fixture
+def offered_to_hopper():
+    """Skip where kernels for Hopper aren't offered, whatever the GPU."""
+    from scree_triton.attention.hopper import forward
+
+    if not forward.triton.__version__.startswith(forward.VERSIONS):
+        pytest.skip(f"the kernel isn't offered on Triton {forward.triton.__version__}")
+
+
+@pytest.fixture
+def on_hopper(monkeypatch, offered_to_hopper):
+    """Let choices be made as on an H100."""
+    from scree_triton.attention import configs
+    from scree_triton.attention.hopper import forward
+
+    monkeypatch.setattr(forward, "INTERPRETED", False)
+    monkeypatch.setattr(configs, "architecture_of", lambda device: "sm_90")
+    monkeypatch.setattr(forward, "_multiprocessors", lambda device: 132)
+
+
+@pytest.fixture
+def hopper_gpu(offered_to_hopper):
+    """Skip where there is no GPU that kernels for Hopper run on."""
+    import torch
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a GPU of compute capability 9.0")
+
+
+@pytest.fixture
 def jax_interpreted(monkeypatch):
     """Let ``jax.triton`` run on the CPU, by Triton's interpreter in place of jax-triton, in memory full of NaN."""
     from scree_triton.jax import attention, launches, library, overlay

@@ -8,11 +8,10 @@ torch = pytest.importorskip("torch")
 import scree_core as scree  # noqa: E402
 from scree_core.testing.budget import check  # noqa: E402
 from scree_torch.varlen_attention.options import Options  # noqa: E402
-from scree_triton.attention import configs, run  # noqa: E402
+from scree_triton.attention import run  # noqa: E402
 from scree_triton.attention.batch import Batch  # noqa: E402
 from scree_triton.attention.given import Given  # noqa: E402
 from scree_triton.attention.hopper import backward as hopper_backward  # noqa: E402
-from scree_triton.attention.hopper import forward as hopper  # noqa: E402
 
 LENGTHS = [1, 63, 64, 65, 0, 127, 128, 129, 1000, 7]
 OTHERS = [300, 5, 10, 0, 64, 129, 1000, 131, 1, 0]
@@ -20,15 +19,6 @@ PLAIN = Options(True, 0.1, (-1, -1), None)
 
 
 # ---------------------------------------------------------------------- on any machine
-
-
-@pytest.fixture
-def on_hopper(monkeypatch):
-    """Let choices be made as on an H100."""
-    if not hopper.triton.__version__.startswith(hopper.VERSIONS):
-        pytest.skip(f"the kernel isn't offered on Triton {hopper.triton.__version__}")
-    monkeypatch.setattr(hopper, "INTERPRETED", False)
-    monkeypatch.setattr(configs, "architecture_of", lambda device: "sm_90")
 
 
 def takes(arrays, options=PLAIN, rows=16):
@@ -92,12 +82,8 @@ def test_who_asks_for_deterministic_algorithms_gets_them(on_hopper):
 
 
 @pytest.fixture
-def used(monkeypatch):
+def used(monkeypatch, hopper_gpu):
     """Take whatever the kernel can compute, of any size; return its calls, of which there must be some."""
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a GPU of compute capability 9.0")
-    if not hopper.triton.__version__.startswith(hopper.VERSIONS):
-        pytest.skip(f"the kernel isn't offered on Triton {hopper.triton.__version__}")
     calls, launch = [], hopper_backward.Launches.run
 
     def counted(*arguments):

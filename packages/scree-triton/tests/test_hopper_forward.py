@@ -21,16 +21,6 @@ PLAIN = Options(True, 0.1, (-1, -1), None)
 # ---------------------------------------------------------------------- on any machine
 
 
-@pytest.fixture
-def on_hopper(monkeypatch):
-    """Let choices be made as on an H100."""
-    if not hopper.triton.__version__.startswith(hopper.VERSIONS):
-        pytest.skip(f"the kernel isn't offered on Triton {hopper.triton.__version__}")
-    monkeypatch.setattr(hopper, "INTERPRETED", False)
-    monkeypatch.setattr(configs, "architecture_of", lambda device: "sm_90")
-    monkeypatch.setattr(hopper, "_multiprocessors", lambda device: 132)
-
-
 def takes(qkv, options=PLAIN, rows=16):
     total = qkv[0].shape[0]
     offsets = torch.arange(rows + 1, dtype=torch.int32) * (total // rows)
@@ -111,12 +101,8 @@ def test_a_descriptor_ends_where_the_row_does(heads_first, on_hopper):
 
 
 @pytest.fixture
-def used(monkeypatch):
+def used(monkeypatch, hopper_gpu):
     """Take whatever the kernel can compute, of any size; return its launches, of which there must be some."""
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a GPU of compute capability 9.0")
-    if not hopper.triton.__version__.startswith(hopper.VERSIONS):
-        pytest.skip(f"the kernel isn't offered on Triton {hopper.triton.__version__}")
     launches, call = [], hopper.Launch.__call__
 
     def counted(*arguments):
