@@ -107,6 +107,7 @@ def _step(half: gl.constexpr, n, m, SUMS, k, v, queries, keys, d_outs, tops, del
           BLOCK_N: gl.constexpr, D: gl.constexpr, STAGES: gl.constexpr, MASKED: gl.constexpr):  # fmt: skip
     """Take the n-th block of queries into account. Scores lie with their keys first, as registers of both products."""
     HALF: gl.constexpr = BLOCK_N // 2
+    ADDS_LONG: gl.constexpr = D > 64
     DTYPE: gl.constexpr = keys.dtype
     S: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_M, 16])
     ACC: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
@@ -140,19 +141,26 @@ def _step(half: gl.constexpr, n, m, SUMS, k, v, queries, keys, d_outs, tops, del
     slopes.index(2 * turn + half).store(ds)
     fence_async_shared()
     mbarrier.arrive(s_ready.index(turn), count=1)
-    dk = warpgroup_mma(gl.convert_layout(ds, P, assert_trivial=True), q, dk, is_async=True)
+    if not ADDS_LONG:  # then dk fills the time until the other group has its slopes, else that of adding dq
+        dk = warpgroup_mma(gl.convert_layout(ds, P, assert_trivial=True), q, dk, is_async=True)
     mbarrier.wait(s_ready.index(turn), (n // 2) & 1)
     dq = gl.zeros([BLOCK_M, D // 2], gl.float32, DQ)
     for other in gl.static_range(2):
         some = keys.index(other).reshape([HALF, D]).slice(half * (D // 2), D // 2, dim=1)
         dq = warpgroup_mma(slopes.index(2 * turn + other).permute((1, 0)), some, dq, use_acc=other > 0, is_async=True)
+    if ADDS_LONG:
+        dk = warpgroup_mma(gl.convert_layout(ds, P, assert_trivial=True), q, dk, is_async=True)
     dv = warpgroup_mma_wait(3, deps=(dv,))
     mbarrier.arrive(d_free.index(stage), count=1)
-    dk = warpgroup_mma_wait(2, deps=(dk,))
-    mbarrier.arrive(q_free.index(stage), count=1)
-    dq = warpgroup_mma_wait(0, deps=(dq,))
+    if not ADDS_LONG:
+        dk = warpgroup_mma_wait(2, deps=(dk,))
+        mbarrier.arrive(q_free.index(stage), count=1)
+    dq = warpgroup_mma_wait(1 if ADDS_LONG else 0, deps=(dq,))
     mbarrier.arrive(s_free.index(turn), count=1)
     _add(SUMS + m * D, dq, half, BLOCK_M, D)
+    if ADDS_LONG:
+        dk = warpgroup_mma_wait(0, deps=(dk,))
+        mbarrier.arrive(q_free.index(stage), count=1)
     return dk, dv
 
 
