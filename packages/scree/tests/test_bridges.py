@@ -23,7 +23,7 @@ def test_importing_the_bridges_imports_no_framework():
     assert run.stdout.strip() == ""
 
 
-PACKAGES = {"scree_torch": "torch"}
+PACKAGES = {"scree_torch": "torch", "scree_jax": "jax", "scree_mlx": "mlx"}
 """The packages that have bridges of their own, and the library of each, which is the name of scree's extra too."""
 
 

@@ -8,30 +8,39 @@ import numpy as np
 
 from scree_core.arguments import check_array
 from scree_core.array import Array
+from scree_core.bridges.memory import check_copy, refuse_to_share
 
 
-def to_numpy(arr: Array[Any]) -> Array[np.ndarray]:
+def to_numpy(arr: Array[Any], *, copy: bool | None = None) -> Array[np.ndarray]:
     """Return the same rows with NumPy values and offsets.
 
     Parameters
     ----------
     arr : Array
         Of any library, on any device.
+    copy : bool, optional
+        True copies the values. None, the default, shares memory where both lie on the CPU. False shares it, or
+        raises.
 
     Returns
     -------
     Array
-        The same object where the values are NumPy's already. Dtypes are kept, those of the offsets too
-        (``ml_dtypes.bfloat16`` for bfloat16), and so is ``ragged_dim``.
+        The same object where the values are NumPy's already and no copy was asked for. Dtypes are kept, those of the
+        offsets too (``ml_dtypes.bfloat16`` for bfloat16), and so are ``ragged_dim`` and a tail.
 
     Raises
     ------
+    ArgumentTypeError
+        ``arr`` isn't a ``scree.Array``, or ``copy`` none of the three.
     ShapeError
         The offsets, which only the device knew until now, break an invariant of ``scree.Array``.
+    UnsupportedError
+        ``copy`` is False, and the values are on a device; bfloat16 without ml_dtypes; or the values are traced.
 
     Notes
     -----
-    Syncs a device. May share memory with ``arr`` where both lie in host memory; gradients stop here.
+    Syncs a device. Shared memory of JAX and MLX is read-only, since their arrays are immutable; a tensor's may be
+    written. Gradients stop here.
 
     Examples
     --------
@@ -39,9 +48,26 @@ def to_numpy(arr: Array[Any]) -> Array[np.ndarray]:
     >>> arr = scree.from_lengths(np.arange(3), [1, 2])
     >>> scree.bridges.to_numpy(arr) is arr
     True
+    >>> scree.bridges.to_numpy(arr, copy=True).values is arr.values
+    False
     """
     check_array(arr, "arr")
+    check_copy(copy)
     if isinstance(arr.values, np.ndarray):
-        return arr
+        return arr if not copy else Array.trusted(arr.values.copy(), arr.layout, arr.ragged_dim)
     backend = arr.backend
-    return Array(backend.to_numpy(arr.values), backend.host_offsets(arr.layout), arr.ragged_dim)
+    if copy is False and not _lends(arr.values):
+        raise refuse_to_share(backend.name, "numpy", f"they are on {backend.device(arr.values)}")
+    values = backend.to_numpy(arr.values)
+    values = np.array(values) if copy else values
+    offsets = backend.host_offsets(arr.layout)
+    return Array(values, offsets, arr.ragged_dim, tail=arr.layout.tail)
+
+
+def _lends(x: Any) -> bool:
+    """Tell whether an array lies in host memory, of which NumPy gets a view."""
+    try:
+        kind, _ = x.__dlpack_device__()
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):  # an array of several devices has none
+        return False
+    return int(kind) == 1  # kDLCPU

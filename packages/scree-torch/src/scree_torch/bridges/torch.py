@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 
 from scree_core import Array, Layout
-from scree_core.errors import ArgumentTypeError
+from scree_core.arguments import check_array
+from scree_core.bridges.memory import check_copy, refuse_to_share
 from scree_torch.convert import from_numpy
 
 
-def to_torch(arr: Array[Any], device: torch.device | str | None = None) -> Array[torch.Tensor]:
+def to_torch(
+    arr: Array[Any], device: torch.device | str | None = None, *, copy: bool | None = None
+) -> Array[torch.Tensor]:
     """Return the Array with tensors for values and offsets.
 
     Parameters
@@ -21,23 +25,29 @@ def to_torch(arr: Array[Any], device: torch.device | str | None = None) -> Array
         Of any library.
     device : torch.device or str, optional
         Where the tensors shall be; by default where they are, and the CPU for other libraries.
+    copy : bool, optional
+        True copies the values. None, the default, shares the memory of a NumPy Array that may be written, on the CPU,
+        and copies what its library takes for immutable: arrays of JAX and MLX, and read-only ones of NumPy. False
+        shares these too, or raises; then don't write to the tensor, which PyTorch can't prevent.
 
     Returns
     -------
     Array
-        The same object where nothing is to be done. Dtypes, ``ragged_dim`` and length hints stay.
+        The same object where nothing is to be done. Dtypes, ``ragged_dim``, length hints and a tail stay.
 
     Raises
     ------
     ArgumentTypeError
-        ``arr`` isn't a ``scree.Array``.
+        ``arr`` isn't a ``scree.Array``, or ``copy`` none of the three.
+    UnsupportedError
+        ``copy`` is False, and the values are to move to another device, or have negative strides or a foreign byte
+        order, which no tensor has; or they are traced.
 
     Notes
     -----
-    On the CPU, values and offsets of a NumPy Array are shared, not copied: writing to one side shows on
-    the other. Read-only arrays, negative strides and foreign byte orders are copied, since a tensor can be
-    none of it; so are the arrays of JAX and MLX, which are read-only in NumPy's eyes. Gradients flow
-    between tensors of two devices, and stop at other libraries. Syncs the device of another library.
+    Where memory is shared, writing to one side shows on the other. Offsets are shared or copied as ``copy=None``
+    would. Gradients flow between tensors, a copy's and another device's too, and stop at other libraries. Syncs the
+    device of another library.
 
     Examples
     --------
@@ -47,24 +57,57 @@ def to_torch(arr: Array[Any], device: torch.device | str | None = None) -> Array
     >>> to_torch(arr).values
     tensor([0., 1., 2.], dtype=torch.float64)
     """
-    if not isinstance(arr, Array):
-        raise ArgumentTypeError(f"arr must be a scree.Array, got {type(arr).__name__}; make one with scree.pack")
+    check_array(arr, "arr")
+    check_copy(copy)
     target = None if device is None else torch.device(device)
     if isinstance(arr.values, torch.Tensor):
         values, offsets = (x if target is None else x.to(target) for x in (arr.values, arr.offsets))
+        if copy is False and values is not arr.values:
+            raise refuse_to_share("torch", "torch", f"they are on {arr.values.device}, not on {target}")
+        if copy and values is arr.values:
+            values = values.clone()
         if values is arr.values and offsets is arr.offsets:
             return arr
     else:
         backend = arr.backend
-        values, offsets = (from_numpy(backend.to_numpy(x), target) for x in (arr.values, arr.offsets))
+        values = _shared(arr, target) if copy is False else _taken(backend.to_numpy(arr.values), target, copy)
+        offsets = from_numpy(backend.to_numpy(arr.offsets), target)
     layout = Layout.trusted(
         offsets,
         total=arr.total_length,
         max_length=arr.max_length,
         min_length=arr.min_length,
         host=_host_offsets(arr, offsets),
+        tail=arr.layout.tail,
     )
     return Array.trusted(values, layout, arr.ragged_dim)
+
+
+def _taken(host: np.ndarray, device: torch.device | None, copy: bool | None) -> torch.Tensor:
+    return from_numpy(np.array(host) if copy else host, device)
+
+
+def _shared(arr: Array[Any], device: torch.device | None) -> torch.Tensor:
+    """Return the values of another library as a tensor on their memory."""
+    values, source = arr.values, arr.backend.name
+    if device is not None and device.type != "cpu":
+        raise refuse_to_share(source, "torch", f"they are to be on {device}")
+    if not isinstance(values, np.ndarray):
+        arr.backend.to_numpy(values)  # which says it where they are traced, and waits until they are computed
+        try:
+            return torch.from_dlpack(values)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise refuse_to_share(source, "torch", str(error)) from error
+    # By way of DLPack negative strides would end the process.
+    if not values.dtype.isnative:
+        raise refuse_to_share(source, "torch", "they are of a foreign byte order")
+    if any(stride < 0 or stride % values.itemsize for stride in values.strides):
+        raise refuse_to_share(source, "torch", f"no tensor has their strides, {values.strides}")
+    halves = values.dtype.name == "bfloat16"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        tensor = torch.from_numpy(values.view(np.uint16) if halves else values)
+    return tensor.view(torch.bfloat16) if halves else tensor
 
 
 def _host_offsets(arr: Array[Any], offsets: torch.Tensor) -> np.ndarray | None:
