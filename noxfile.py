@@ -15,7 +15,7 @@ nox.needs_version = ">=2026.4"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # skipped with the reason, on CI too
-nox.options.sessions = ["lint", "types", "docs", "wheels", "budgets", "tests", "backends"]
+nox.options.sessions = ["lint", "types", "docs", "wheels", "budgets", "tests", "backends", "bridges"]
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MAIN = "3.11"  # the Python that gets every framework
@@ -23,6 +23,13 @@ CORE = ("scree-core", "scree")
 PARALLEL = ("-n", "auto", "--dist", "worksteal")
 PAGES = ("docs", "README.md")  # one process: the blocks of a page build on each other
 BACKENDS = ("scree-torch", "scree-triton", "scree-jax", "scree-mlx")
+
+# The libraries that bridges lead to, as they were last seen to agree.
+BRIDGED = (
+    *("awkward==2.14.0", "pyarrow==26.0.1", "safetensors==0.8.0", "transformers==5.23.0"),
+    *("torch-geometric==2.8.1", "jraph==0.0.6.dev0", "fbgemm-gpu-cpu==1.8.0", "torchrec==1.8.0"),
+)
+TENSORFLOW = "tensorflow-cpu==2.21.0"
 
 # What each kind of device can run, and what makes JAX find it.
 DEVICES = {
@@ -163,6 +170,16 @@ def backends(session: nox.Session) -> None:
     session.run("pytest", *PAGES, env=env)
     for example in sorted(Path("examples").glob("0*.py")):
         session.run("python", f"{example}")
+
+
+@nox.session(python=MAIN)
+@nox.parametrize("with_", [nox.param(BRIDGED, id="libraries"), nox.param((TENSORFLOW,), id="tensorflow")])
+def bridges(session: nox.Session, with_: tuple[str, ...]) -> None:
+    """Test the bridges against the real libraries; one that isn't there fails."""
+    packages = CORE if with_ == (TENSORFLOW,) else (*CORE, "scree-torch", "scree-jax")
+    _install(session, *_editable(*packages), *_group("test"), *with_)
+    names = [requirement.split("==")[0] for requirement in with_]
+    session.run("pytest", "tests/bridges", *session.posargs, env={"SCREE_BRIDGED": ",".join(names)})
 
 
 @nox.session(python=MAIN)
