@@ -22,7 +22,7 @@ def to_numpy(arr: Array[Any]) -> Array[np.ndarray]:
     -------
     Array
         The same object where the values are NumPy's already. Dtypes are kept, those of the offsets too
-        (``ml_dtypes.bfloat16`` for bfloat16), and so is ``ragged_dim``.
+        (``ml_dtypes.bfloat16`` for bfloat16), and so are ``ragged_dim`` and a tail.
 
     Raises
     ------
@@ -44,4 +44,5 @@ def to_numpy(arr: Array[Any]) -> Array[np.ndarray]:
     if isinstance(arr.values, np.ndarray):
         return arr
     backend = arr.backend
-    return Array(backend.to_numpy(arr.values), backend.host_offsets(arr.layout), arr.ragged_dim)
+    values, offsets = backend.to_numpy(arr.values), backend.host_offsets(arr.layout)
+    return Array(values, offsets, arr.ragged_dim, tail=arr.layout.tail)
