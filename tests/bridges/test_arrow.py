@@ -122,6 +122,17 @@ def test_a_tail_is_left_out():
     assert address(lists.values) == arr.values.ctypes.data
 
 
+@pytest.mark.parametrize("tail", [False, True])
+def test_rows_of_torch_go_through_numpy(tail):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("scree_torch")
+    values = torch.arange(8.0).reshape(4, 2).requires_grad_()
+    arr = Array(values, torch.tensor([0, 1, 3 if tail else 4], dtype=torch.int32), tail=tail)
+    lists = to_arrow(arr)
+    assert lists.to_pylist() == [row.tolist() for row in arr]
+    assert address(innermost(lists)) == values.data_ptr()
+
+
 # ------------------------------------------------------------------ slices, chunks
 
 

@@ -97,6 +97,17 @@ def test_a_tail_is_left_out():
     assert rows.layout.content.length == 4
 
 
+@pytest.mark.parametrize("tail", [False, True])
+def test_rows_of_torch_go_through_numpy(tail):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("scree_torch")
+    values = torch.arange(8.0).reshape(4, 2).requires_grad_()
+    arr = Array(values, torch.tensor([0, 1, 3 if tail else 4], dtype=torch.int32), tail=tail)
+    rows = to_awkward(arr)
+    assert rows.tolist() == [row.tolist() for row in arr]
+    assert from_awkward(rows).values.ctypes.data == values.data_ptr()
+
+
 # ------------------------------------------------------------------ what lies otherwise
 
 

@@ -5,14 +5,17 @@ from scree_core.bridges.awkward import from_awkward, to_awkward
 from scree_core.bridges.hf_padded import from_hf_padded, to_hf_padded
 from scree_core.bridges.numpy import to_numpy
 from scree_core.bridges.parquet import from_parquet
+from scree_core.bridges.tf_ragged import from_tf_ragged, to_tf_ragged
 
 __all__ = [
     "from_arrow",
     "from_awkward",
     "from_hf_padded",
     "from_parquet",
+    "from_tf_ragged",
     "to_arrow",
     "to_awkward",
     "to_hf_padded",
     "to_numpy",
+    "to_tf_ragged",
 ]
