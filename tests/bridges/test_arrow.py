@@ -207,6 +207,8 @@ def test_a_null_element_is_refused_by_its_number():
         from_arrow(lists)
     with pytest.raises(ShapeError, match=r"element 3 \(in row 2\) is null"):
         from_arrow(lists.slice(1))
+    with pytest.raises(ShapeError, match=r"element 1 \(in row 2\) is null"):
+        from_arrow(pa.array([[0], [], [None, 1]]))
 
 
 @pytest.mark.parametrize("bad", [None, [5, None]])

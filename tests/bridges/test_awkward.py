@@ -154,6 +154,8 @@ def test_regular_content_may_be_longer_than_its_rows():
     content = ak.contents.RegularArray(ak.contents.RegularArray(numbers(np.arange(14)), 2), 3)
     arr = from_awkward(layout_of_lists(content, 1, 2))
     assert arr.values.tolist() == [[[6, 7], [8, 9], [10, 11]]]
+    optional = layout_of_lists(ak.contents.UnmaskedArray(ak.contents.RegularArray(numbers(np.arange(5)), 2)), 0, 2)
+    assert from_awkward(optional).values.tolist() == [[0, 1], [2, 3]]
 
 
 def test_offsets_of_uint32_become_int64():
@@ -256,6 +258,12 @@ def test_regular_rows_are_refused_and_the_message_mends_it():
 def test_the_messages_for_unknown_types_and_inner_lists_mend_them():
     assert from_awkward(ak.enforce_type(ak.Array([[], []]), "var * float64")).dtype == np.float64
     assert from_awkward(ak.to_regular(ak.Array([[[1, 2]], []]), axis=2)).values.tolist() == [[1, 2]]
+
+
+def test_strings_of_one_size_are_refused():
+    words = ak.to_regular(ak.Array([["ab", "cd"]]), axis=2)
+    with pytest.raises(ShapeError, match=r"type string\[2\]; an Array holds numbers of one type"):
+        from_awkward(words)
 
 
 def test_categories_are_refused():

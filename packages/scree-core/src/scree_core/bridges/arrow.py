@@ -12,7 +12,6 @@ from scree_core.array import Array
 from scree_core.bridges.host_rows import host_rows
 from scree_core.bridges.library import library
 from scree_core.errors import ArgumentTypeError, ShapeError
-from scree_core.layout import check_offsets
 
 NUMBERS = ("bool", *INTEGER_DTYPES, "float16", "float32", "float64")
 """The dtypes that NumPy and Arrow have in common, of those that an Array computes with."""
@@ -167,7 +166,6 @@ def _boundaries(pa: Any, lists: Any) -> tuple[np.ndarray, Any]:
     first = int(offsets[0])
     if first:
         offsets = offsets - offsets[0]
-    check_offsets(offsets)
     return offsets, lists.values.slice(first, int(offsets[-1]))
 
 

@@ -11,7 +11,6 @@ from scree_core.array import Array
 from scree_core.bridges.host_rows import host_rows
 from scree_core.bridges.library import library
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
-from scree_core.layout import check_offsets
 
 
 def to_awkward(arr: Array[Any]) -> Any:
@@ -168,5 +167,4 @@ def _boundaries(layout: Any) -> tuple[np.ndarray, Any]:
         raise ShapeError(f"rows have offsets from {first} to {last}, but there are {count} elements")
     if first:
         offsets = offsets - offsets[0]
-    check_offsets(offsets)
     return offsets, layout.content[first:last]
