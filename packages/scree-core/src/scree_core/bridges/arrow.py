@@ -142,7 +142,10 @@ def check_lists(pa: Any, kind: Any) -> None:
         elif isinstance(kind, pa.BaseExtensionType):
             mend = "; look at what it stores: lists.storage"
         elif pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-            mend = "; list views may overlap or have holes, so make lists of them first"
+            mend = (
+                "; list views may overlap or have holes, so copy their rows: "
+                "scree.from_lengths(lists.flatten().to_numpy(), lists.sizes.to_numpy())"
+            )
         raise ArgumentTypeError(f"lists must be of Arrow type list or large_list, got {kind}{mend}")
     inner = kind.value_type
     while pa.types.is_fixed_size_list(inner):
