@@ -18,8 +18,13 @@ def lacks(name: str) -> bool:
     return name not in os.environ.get("SCREE_REQUIRE", "").split(",") and find_spec(f"scree_{name}") is None
 
 
+def lacks_library(name: str) -> bool:
+    """Tell whether blocks about a library without a backend are to be skipped; never where SCREE_REQUIRE names it."""
+    return name not in os.environ.get("SCREE_REQUIRE", "").split(",") and find_spec(name) is None
+
+
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), SkipParser()],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
-    setup=lambda namespace: namespace.update(lacks=lacks),
+    setup=lambda namespace: namespace.update(lacks=lacks, lacks_library=lacks_library),
 ).pytest()

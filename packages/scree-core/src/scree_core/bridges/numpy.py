@@ -26,7 +26,7 @@ def to_numpy(arr: Array[Any], *, copy: bool | None = None) -> Array[np.ndarray]:
     -------
     Array
         The same object where the values are NumPy's already and no copy was asked for. Dtypes are kept, those of the
-        offsets too (``ml_dtypes.bfloat16`` for bfloat16), and so are ``ragged_dim`` and a tail.
+        offsets too (``ml_dtypes.bfloat16`` for bfloat16), and so are ``ragged_dim``, length hints and a tail.
 
     Raises
     ------
@@ -55,13 +55,18 @@ def to_numpy(arr: Array[Any], *, copy: bool | None = None) -> Array[np.ndarray]:
     check_copy(copy)
     if isinstance(arr.values, np.ndarray):
         return arr if not copy else Array.trusted(arr.values.copy(), arr.layout, arr.ragged_dim)
-    backend = arr.backend
+    backend, layout = arr.backend, arr.layout
     if copy is False and not _lends(arr.values):
         raise refuse_to_share(backend.name, "numpy", f"they are on {backend.device(arr.values)}")
     values = backend.to_numpy(arr.values)
-    values = np.array(values) if copy else values
-    offsets = backend.host_offsets(arr.layout)
-    return Array(values, offsets, arr.ragged_dim, tail=arr.layout.tail)
+    return Array(
+        np.array(values) if copy else values,
+        backend.host_offsets(layout),
+        arr.ragged_dim,
+        max_length=layout.max_length,
+        min_length=layout.min_length,
+        tail=layout.tail,
+    )
 
 
 def _lends(x: Any) -> bool:
