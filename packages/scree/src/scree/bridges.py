@@ -16,7 +16,16 @@ from scree_core.errors import BackendNotInstalledError
 if TYPE_CHECKING:
     from scree_torch.bridges import *  # noqa: F403
 
-_TORCH = ("from_torch_nested", "to_torch", "to_torch_nested")
+_TORCH = (
+    "from_packed_sequence",
+    "from_torch_nested",
+    "from_torchrec",
+    "to_block_mask",
+    "to_packed_sequence",
+    "to_torch",
+    "to_torch_nested",
+    "to_torchrec",
+)
 _PACKAGES = dict.fromkeys(_TORCH, ("torch", "PyTorch", "scree_torch"))
 """Of each bridge that isn't core's: the extra of scree, the library, and the package that has it."""
 

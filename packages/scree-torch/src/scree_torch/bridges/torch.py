@@ -25,7 +25,7 @@ def to_torch(arr: Array[Any], device: torch.device | str | None = None) -> Array
     Returns
     -------
     Array
-        The same object where nothing is to be done. Dtypes, ``ragged_dim`` and length hints stay.
+        The same object where nothing is to be done. Dtypes, ``ragged_dim``, length hints and a tail stay.
 
     Raises
     ------
@@ -63,6 +63,7 @@ def to_torch(arr: Array[Any], device: torch.device | str | None = None) -> Array
         max_length=arr.max_length,
         min_length=arr.min_length,
         host=_host_offsets(arr, offsets),
+        tail=arr.layout.tail,
     )
     return Array.trusted(values, layout, arr.ragged_dim)
 
