@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention, noop_mask
 
 import scree
 from scree_torch.bridges import to_block_mask
@@ -51,6 +51,8 @@ def looked_at(q, k, causal, window, block_size):
         seen = seen & (k.positions[j] >= own - left) if left >= 0 else seen
         return seen & (k.positions[j] <= own + right) if right >= 0 else seen
 
+    if not q.total_length or not k.total_length:  # from which nothing can be taken, not even for no pair
+        mask_mod = noop_mask
     return create_block_mask(mask_mod, None, None, q.total_length, k.total_length, "cpu", block_size)
 
 
@@ -64,7 +66,8 @@ def check(q, k, causal, window, block_size):
     assert torch.equal(found.to_dense(), wanted.to_dense())
     assert (found.seq_lengths, found.BLOCK_SIZE, found.shape) == (wanted.seq_lengths, wanted.BLOCK_SIZE, wanted.shape)
     pairs = torch.arange(found.seq_lengths[0])[:, None], torch.arange(found.seq_lengths[1])
-    assert torch.equal(found.mask_mod(0, 0, *pairs), wanted.mask_mod(0, 0, *pairs))
+    if all(found.seq_lengths):
+        assert torch.equal(found.mask_mod(0, 0, *pairs), wanted.mask_mod(0, 0, *pairs))
     return found
 
 
@@ -107,7 +110,7 @@ def test_a_tail_sees_nothing_and_is_not_seen(tail, causal):
 def test_blocks_of_128_have_full_and_partial_ones():
     mask = check(rows([500, 140]), None, True, None, 128)
     assert mask.full_kv_num_blocks.sum() == 3
-    assert mask.kv_num_blocks.sum() == 6
+    assert mask.kv_num_blocks.sum() == 9
 
 
 def test_int64_offsets_and_layouts_alone_do_as_well():
@@ -125,9 +128,14 @@ def test_the_ragged_axis_may_be_any():
     assert torch.equal(to_block_mask(arr).kv_indices, to_block_mask(rows([3, 9])).kv_indices)
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "window": (6, 0)}, {"window": (2, 3)}], ids=str)
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")  # as is meant here
 @pytest.mark.parametrize(
-    "lengths", [([9, 0, 20, 3], [9, 0, 20, 3]), ([2, 5, 9], [12, 5, 6]), ([3, 4], [0, 4])], ids=["self", "cross", "unseen"]
+    "options", [{}, {"causal": True}, {"causal": True, "window": (6, 0)}, {"window": (2, 3)}], ids=str
+)
+@pytest.mark.parametrize(
+    "lengths",
+    [([9, 0, 20, 3], [9, 0, 20, 3]), ([2, 5, 9], [12, 5, 6]), ([3, 4], [0, 4])],
+    ids=["self", "cross", "unseen"],
 )
 def test_flex_attention_with_it_is_varlen_attention(lengths, options):
     torch.manual_seed(0)

@@ -117,9 +117,7 @@ def _rows(x: Any, name: str) -> tuple[Layout[torch.Tensor], int]:
         return x, x.total
     if x.host is not None and not x.tail:
         return x, int(x.host[-1])
-    raise ShapeError(
-        f"{name} is a Layout that doesn't know its total; make it with scree.Layout(offsets, total=total)"
-    )
+    raise ShapeError(f"{name} is a Layout that doesn't know its total; make it with scree.Layout(offsets, total=total)")
 
 
 def _checked_block_size(block_size: Any) -> tuple[int, int]:
