@@ -156,7 +156,7 @@ def test_nothing_is_read_from_the_device():
 def test_other_objects_are_refused():
     with pytest.raises(scree.ArgumentTypeError, match=r"q must be a scree\.Array.*got Tensor.*scree\.Layout"):
         to_block_mask(torch.tensor([0, 3]))
-    with pytest.raises(scree.ArgumentTypeError, match="k must be.*got a Layout of ndarray"):
+    with pytest.raises(scree.ArgumentTypeError, match=r"k must be.*got a Layout of ndarray"):
         to_block_mask(rows([3]), scree.Layout(np.array([0, 3])))
     with pytest.raises(scree.ShapeError, match=r"q is a Layout that doesn't know its total.*total=total"):
         to_block_mask(scree.Layout(torch.tensor([0, 3])))

@@ -71,7 +71,7 @@ def test_weights_are_refused_with_the_mend():
 def test_other_objects_are_refused():
     with pytest.raises(scree.ArgumentTypeError, match=r"must have the methods values\(\) and offsets\(\).*got list"):
         from_torchrec([1, 2])
-    with pytest.raises(scree.ArgumentTypeError, match="got a Tensor$"):
+    with pytest.raises(scree.ArgumentTypeError, match=r"got a Tensor$"):
         from_torchrec(torch.ones(2))
     nested = torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)
     with pytest.raises(scree.ArgumentTypeError, match=r"use scree\.bridges\.from_torch_nested"):

@@ -13,6 +13,7 @@ from scree_core.arguments import front
 from scree_core.errors import ArgumentTypeError, ShapeError
 from scree_core.layout import INT32_MAX
 from scree_torch.bridges.torch import to_torch
+from scree_torch.convert import from_numpy
 from scree_torch.segments import positions, segment_ids
 
 
@@ -60,7 +61,7 @@ def to_packed_sequence(arr: Array[Any]) -> PackedSequence:
             "arr[arr.lengths > 0]"
         )
     # The sort that PyTorch uses: it isn't stable, and rows of one length shall lie as PyTorch lays them.
-    order = torch.sort(torch.from_numpy(lengths), descending=True).indices.to(arr.values.device)
+    order = from_numpy(torch.sort(torch.from_numpy(lengths), descending=True).indices.numpy(), arr.values.device)
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
     batch_sizes = _longer(lengths)
     values = front(arr)
@@ -113,7 +114,7 @@ def from_packed_sequence(packed: PackedSequence) -> Array[torch.Tensor]:
     lengths = _longer(batch_sizes)
     bounds = {"max_length": int(lengths.max(initial=0)), "min_length": int(lengths[-1]) if lengths.size else 0}
     rank, dtype = packed.unsorted_indices, torch.int32 if data.shape[0] <= INT32_MAX else torch.int64
-    sizes = torch.from_numpy(lengths).to(data.device, non_blocking=data.is_cuda)
+    sizes = from_numpy(lengths, data.device)
     if rank is None:
         rank = torch.arange(lengths.shape[0], device=data.device)
     else:
@@ -136,8 +137,7 @@ def _places(offsets: torch.Tensor, total: int, rank: torch.Tensor, batch_sizes: 
     """Return where each element of the rows lies among the steps, ``(total,)`` int64."""
     ids = segment_ids(offsets, total)
     at = positions(offsets, ids, tail=False)
-    steps = torch.from_numpy(np.cumsum(batch_sizes) - batch_sizes)
-    steps = steps.to(offsets.device, non_blocking=offsets.is_cuda)
+    steps = from_numpy(np.cumsum(batch_sizes) - batch_sizes, offsets.device)
     return steps.index_select(0, at) + rank.index_select(0, ids)
 
 
