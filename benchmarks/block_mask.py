@@ -62,4 +62,4 @@ def compare(tokens: int, rounds: int) -> list[Row]:
 if __name__ == "__main__":
     options = arguments(__doc__)
     tables = {f"{n:,} tokens in {len(documents(n))} rows": compare(n, options.rounds) for n in TOKENS}
-    report("block_mask", tables, write=options.json, library="torch")
+    report("block-mask", tables, write=options.json, library="torch")

@@ -31,6 +31,12 @@ def test_padding_agrees_and_its_inverse_too(lengths, dtype, offsets):
     assert torch.equal(back.offsets, arr.offsets)
 
 
+def test_elements_without_features_agree():
+    arr = scree.from_lengths(torch.arange(8.0), [2, 0, 5, 1])
+    padded = torch.ops.fbgemm.jagged_to_padded_dense(arr.values, [arr.offsets], [arr.max_length])
+    assert torch.equal(padded, scree.to_padded(arr)[0])
+
+
 def test_another_fill_value_agrees():
     arr = batch([2, 0, 5], torch.float32, torch.int64)
     padded = torch.ops.fbgemm.jagged_to_padded_dense(arr.values, [arr.offsets], [6], -1.5)
