@@ -98,3 +98,13 @@ def test_nested_tensors_with_holes_are_refused_with_the_mend():
 def test_dense_tensors_are_refused():
     with pytest.raises(scree.ArgumentTypeError, match="must be a nested tensor, got Tensor"):
         from_torch_nested(torch.ones(3))
+
+
+@pytest.mark.parametrize("ragged_dim", [0, 1])
+def test_a_tail_is_cut_off(ragged_dim):
+    values = torch.arange(14.0).reshape(7, 2) if ragged_dim == 0 else torch.arange(14.0).reshape(2, 7)
+    arr = scree.Array(values, torch.tensor([0, 2, 5]), ragged_dim, tail=True)
+    nested = to_torch_nested(arr)
+    assert nested.values().data_ptr() == values.data_ptr()
+    assert all(map(torch.equal, nested.unbind(), scree.unpack(arr)))
+    assert from_torch_nested(nested).total_length == 5

@@ -68,3 +68,10 @@ def test_gradients_flow_between_devices():
 def test_other_objects_are_refused():
     with pytest.raises(scree.ArgumentTypeError, match=r"must be a scree.Array, got ndarray"):
         to_torch(np.ones(3))
+
+
+def test_a_tail_stays_one():
+    out = to_torch(scree.Array(np.arange(5.0), np.array([0, 1, 3]), tail=True))
+    assert out.layout.tail
+    assert (out.total_length, out.max_length) == (5, 2)
+    assert scree.varlen_sum(out).tolist() == [0, 3]

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 _JAX = ("to_jax",)
 _MLX = ("to_mlx",)
-_TORCH = ("from_torch_nested", "to_torch", "to_torch_nested")
+_TORCH = (
+    "from_packed_sequence",
+    "from_torch_nested",
+    "from_torchrec",
+    "to_block_mask",
+    "to_packed_sequence",
+    "to_torch",
+    "to_torch_nested",
+    "to_torchrec",
+)
 _PACKAGES = {
     **dict.fromkeys(_TORCH, ("torch", "PyTorch", "scree_torch")),
     **dict.fromkeys(_JAX, ("jax", "JAX", "scree_jax")),
@@ -78,7 +87,7 @@ def convert(arr: Array[Any], to: str, *, copy: bool | None = None) -> Array[Any]
     check_copy(copy)
     if to == "numpy":
         return _core.to_numpy(arr, copy=copy)
-    if f"to_{to}" in _PACKAGES:
+    if to in ("torch", "jax", "mlx"):
         return __getattr__(f"to_{to}")(arr, copy=copy)
     if "." in str(to):
         raise ArgumentError(f"to={to!r} is an overlay, which has no arrays of its own: convert to {to.split('.')[0]!r}")

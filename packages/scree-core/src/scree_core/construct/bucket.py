@@ -114,7 +114,9 @@ def unbucket(arr: Array[ArrayT], like: Array[ArrayT] | None = None) -> Array[Arr
     if like is not None and not isinstance(like, Array):
         raise ArgumentTypeError(f"like must be a scree.Array, got {type(like).__name__}")
     if like is None:
-        layout = arr.layout.without_tail(arr.backend.host_offsets(arr.layout)) if arr.layout.tail else arr.layout
+        if not arr.layout.tail:
+            return arr
+        layout = arr.layout.without_tail(arr.backend.host_offsets(arr.layout))
     else:
         layout = like.layout
         if like.batch_size > arr.batch_size or like.total_length > arr.total_length:

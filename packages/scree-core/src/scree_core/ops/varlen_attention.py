@@ -178,7 +178,7 @@ def prepare(
     options = {
         "causal": bool(causal),
         "scale": _checked_scale(scale, head_dim),
-        "window": _checked_window(window, q.total_length + k.total_length),
+        "window": checked_window(window, q.total_length + k.total_length),
         "softcap": _checked_softcap(softcap),
         "sinks": sinks,
         "return_lse": bool(return_lse),
@@ -223,7 +223,7 @@ def _checked_softcap(softcap: float | None) -> float | None:
     return number
 
 
-def _checked_window(window: tuple[int, int] | None, reach: int) -> tuple[int, int]:
+def checked_window(window: tuple[int, int] | None, reach: int) -> tuple[int, int]:
     """Return the bounds; those that reach over any row become -1, so that no backend's integers overflow."""
     if window is None:
         return (-1, -1)

@@ -1,6 +1,18 @@
-"""Ways between a ``scree.Array`` and PyTorch's own representations."""
+"""Ways between a ``scree.Array`` and PyTorch's own representations, and those of libraries built on it."""
 
+from scree_torch.bridges.block_mask import to_block_mask
 from scree_torch.bridges.nested import from_torch_nested, to_torch_nested
+from scree_torch.bridges.packed_sequence import from_packed_sequence, to_packed_sequence
 from scree_torch.bridges.torch import to_torch
+from scree_torch.bridges.torchrec import from_torchrec, to_torchrec
 
-__all__ = ["from_torch_nested", "to_torch", "to_torch_nested"]
+__all__ = [
+    "from_packed_sequence",
+    "from_torch_nested",
+    "from_torchrec",
+    "to_block_mask",
+    "to_packed_sequence",
+    "to_torch",
+    "to_torch_nested",
+    "to_torchrec",
+]

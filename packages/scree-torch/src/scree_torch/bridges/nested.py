@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scree_core import Array
+from scree_core import Array, unbucket
 from scree_core.errors import ArgumentTypeError, ShapeError
 from scree_core.layout import INT32_MAX
 from scree_torch.bridges.torch import to_torch
@@ -34,7 +34,7 @@ def to_torch_nested(arr: Array[Any]) -> torch.Tensor:
     Notes
     -----
     The values aren't copied, and gradients flow back to them. Nested tensors want int64 offsets, so int32
-    ones are copied, ``8 * (batch + 1)`` bytes. No sync.
+    ones are copied, ``8 * (batch + 1)`` bytes. Cutting off a tail reads the offsets on the host; otherwise no sync.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def to_torch_nested(arr: Array[Any]) -> torch.Tensor:
     >>> [row.tolist() for row in nested.unbind()]
     [[0.0], [1.0, 2.0]]
     """
-    arr = to_torch(arr)
+    arr = unbucket(to_torch(arr))
     # A nested tensor pads to these, so bounds won't do: only lengths that the host has measured.
     lengths = None if arr.layout.host is None else np.diff(arr.layout.host)
     measured = lengths is not None and lengths.size > 0
