@@ -100,6 +100,13 @@ def test_values_offsets_and_axis_of_another_library_are_kept(boxed, offset_dtype
     assert arr.ragged_dim == 1
 
 
+def test_a_tail_and_length_hints_of_another_library_are_kept(boxed):
+    offsets = boxed(np.array([0, 1, 3], np.int32))
+    arr = to_numpy(Array(boxed(np.arange(5.0)), offsets, max_length=8, min_length=1, tail=True))
+    assert arr.layout.tail
+    assert (arr.max_length, arr.min_length, arr.total_length) == (8, 1, 5)
+
+
 def test_offsets_that_only_the_device_knew_are_checked_when_they_arrive(boxed):
     arr = Array(boxed(np.arange(3.0)), boxed(np.array([0, 2, 1, 3], np.int32)))
     with pytest.raises(ShapeError, match="offsets must be non-decreasing"):

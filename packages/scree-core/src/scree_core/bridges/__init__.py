@@ -1,6 +1,7 @@
 """Ways between a ``scree.Array`` and other representations that need no framework."""
 
+from scree_core.bridges.hf_flattened import from_hf_flattened, to_hf_flattened
 from scree_core.bridges.hf_padded import from_hf_padded, to_hf_padded
 from scree_core.bridges.numpy import to_numpy
 
-__all__ = ["from_hf_padded", "to_hf_padded", "to_numpy"]
+__all__ = ["from_hf_flattened", "from_hf_padded", "to_hf_flattened", "to_hf_padded", "to_numpy"]

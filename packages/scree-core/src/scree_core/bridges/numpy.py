@@ -22,7 +22,7 @@ def to_numpy(arr: Array[Any]) -> Array[np.ndarray]:
     -------
     Array
         The same object where the values are NumPy's already. Dtypes are kept, those of the offsets too
-        (``ml_dtypes.bfloat16`` for bfloat16), and so is ``ragged_dim``.
+        (``ml_dtypes.bfloat16`` for bfloat16), and so are ``ragged_dim``, length hints and a tail.
 
     Raises
     ------
@@ -43,5 +43,12 @@ def to_numpy(arr: Array[Any]) -> Array[np.ndarray]:
     check_array(arr, "arr")
     if isinstance(arr.values, np.ndarray):
         return arr
-    backend = arr.backend
-    return Array(backend.to_numpy(arr.values), backend.host_offsets(arr.layout), arr.ragged_dim)
+    backend, layout = arr.backend, arr.layout
+    return Array(
+        backend.to_numpy(arr.values),
+        backend.host_offsets(layout),
+        arr.ragged_dim,
+        max_length=layout.max_length,
+        min_length=layout.min_length,
+        tail=layout.tail,
+    )
