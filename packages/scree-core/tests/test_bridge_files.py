@@ -101,6 +101,20 @@ def test_names_come_back_in_order_with_shared_layouts(path):
     assert round_trip({}, path) == {}
 
 
+def test_layouts_that_differ_in_hints_or_dtype_alone_stay_apart(path):
+    offsets = np.array([0, 1, 3])
+    arrays = {
+        "measured": Array(np.ones(3), offsets),
+        "bounded": Array(np.ones(3), offsets, max_length=9),
+        "tailed": Array(np.ones(3), offsets, tail=True),
+        "no rows": Array(np.ones(0), np.array([0], np.int64)),
+        "one empty row": Array(np.ones(0), np.array([0, 0], np.int32)),  # of the same bytes as the one before
+    }
+    found = round_trip(arrays, path)
+    for name, arr in arrays.items():
+        check_equal(found[name], arr)
+
+
 def test_a_mapping_of_one_is_no_array(path):
     assert list(round_trip({"x": from_lengths(np.ones(1), [1])}, path)) == ["x"]
 

@@ -183,7 +183,9 @@ def _arrays(manifest: Manifest, tensors: dict[str, np.ndarray], owner: Backend[A
         if entry.ragged_dim >= values.ndim:
             raise ShapeError(f"{entry.values} has {values.ndim} axes, but ragged_dim={entry.ragged_dim}")
         total = values.shape[entry.ragged_dim]
-        check_total(layout.host, total, f"the length of {entry.values}", layout.tail)
+        check_total(
+            tensors[manifest.layouts[entry.layout].offsets], total, f"the length of {entry.values}", layout.tail
+        )
         if layout.total is None:
             layout.learn_total(total)
         elif layout.total != total:

@@ -8,6 +8,7 @@ import numpy as np
 
 from scree_core.arguments import check_array
 from scree_core.array import Array
+from scree_core.layout import Layout
 
 
 def to_numpy(arr: Array[Any]) -> Array[np.ndarray]:
@@ -44,11 +45,10 @@ def to_numpy(arr: Array[Any]) -> Array[np.ndarray]:
     if isinstance(arr.values, np.ndarray):
         return arr
     backend, layout = arr.backend, arr.layout
-    return Array(
-        backend.to_numpy(arr.values),
-        backend.host_offsets(layout),
-        arr.ragged_dim,
-        max_length=layout.max_length,
-        min_length=layout.min_length,
-        tail=layout.tail,
-    )
+    hints = {"max_length": layout.max_length, "min_length": layout.min_length, "tail": layout.tail}
+    found = Array(backend.to_numpy(arr.values), backend.host_offsets(layout), arr.ragged_dim, **hints)
+    if not layout.tail:
+        return found
+    # What `bucket` left unsaid stays unsaid: measured lengths would have functions compiled anew for each batch.
+    kept = Layout.trusted(found.offsets, total=arr.total_length, host=found.offsets, **hints)
+    return Array.trusted(found.values, kept, found.ragged_dim)

@@ -19,7 +19,7 @@ DTYPES = (*FLOAT_DTYPES, *INTEGER_DTYPES, "bool", "complex64")
 def check_installed() -> None:
     """Raise an error that says what to install, where the library is missing."""
     try:
-        import safetensors.numpy  # noqa: F401
+        import safetensors.numpy  # noqa: F401  # pyrefly: ignore[missing-import]
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "safetensors":
             raise  # installed, but broken
@@ -31,8 +31,8 @@ def check_installed() -> None:
 
 def write(path: Path, tensors: dict[str, np.ndarray], manifest: Manifest) -> None:
     """Write contiguous tensors and the manifest."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors import SafetensorError  # pyrefly: ignore[missing-import]
+    from safetensors.numpy import save_file  # pyrefly: ignore[missing-import]
 
     with open(path, "xb"):
         mode = path.stat().st_mode
@@ -45,7 +45,7 @@ def write(path: Path, tensors: dict[str, np.ndarray], manifest: Manifest) -> Non
 
 def read(path: Path) -> tuple[str | None, dict[str, Any]]:
     """Return the manifest's text and all tensors; where there is none, None and the names of the tensors."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, safe_open  # pyrefly: ignore[missing-import]
 
     try:
         with safe_open(path, "numpy") as file:
