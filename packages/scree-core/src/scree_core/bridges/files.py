@@ -157,7 +157,8 @@ def _named(arrays: Any) -> dict[str | None, Array[Any]]:
 
 
 def _owner(name: str | None) -> Backend[Any]:
-    owner = registry.load("numpy" if name is None else name)
+    name = "numpy" if name is None else name
+    owner = registry.load(name)
     if not isinstance(owner, Backend):
         raise ArgumentError(f"backend must name a library of arrays, got {name!r}; for this one {name.split('.')[0]!r}")
     return owner
