@@ -96,6 +96,7 @@ def test_the_page_has_this_table():
 @pytest.mark.parametrize("pair", OTHERS, ids="-".join)
 def test_memory_is_shared_as_the_table_says(pair):
     source, target = pair
+    module(source)
     module(target)
     arr = rows(source)
     default, shared = WANTED[pair]
@@ -124,6 +125,7 @@ def test_a_library_gives_its_own_arrays_back(library):
 @pytest.mark.parametrize("copy", [None, True])
 def test_values_dtype_and_rows_come_over(pair, dtype, copy):
     source, target = pair
+    module(source)
     module(target)
     arr = rows(source, dtype)
     out = scree.bridges.convert(arr, target, copy=copy)
@@ -140,6 +142,7 @@ def test_values_dtype_and_rows_come_over(pair, dtype, copy):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_shared_has_the_same_values(pair, dtype):
     source, target = pair
+    module(source)
     module(target)
     arr = rows(source, dtype)
     if outcome(arr, target, False) == "refused":
@@ -157,6 +160,7 @@ def test_what_is_shared_has_the_same_values(pair, dtype):
 @pytest.mark.parametrize("copy", [None, True, False])
 def test_nothing_is_narrowed_without_a_word(pair, dtype, copy):
     source, target = pair
+    module(source)
     module(target)
     if source == "jax":
         pytest.skip("JAX without x64 has no 64 bits")
@@ -175,6 +179,7 @@ def test_nothing_is_narrowed_without_a_word(pair, dtype, copy):
 @pytest.mark.parametrize("pair", OTHERS, ids="-".join)
 def test_wide_offsets_come_over(pair):
     source, target = pair
+    module(source)
     module(target)
     if source == "jax":
         pytest.skip("JAX without x64 has no 64 bits")
@@ -187,6 +192,7 @@ def test_wide_offsets_come_over(pair):
 @pytest.mark.parametrize("pair", OTHERS, ids="-".join)
 def test_an_axis_and_a_tail_come_over(pair):
     source, target = pair
+    module(source)
     module(target)
     host = aligned((3, 8), np.float32)
     backend = load(source)
@@ -200,6 +206,7 @@ def test_an_axis_and_a_tail_come_over(pair):
 @pytest.mark.parametrize("shape", [(0, 3), (0,)])
 def test_batches_of_nothing_come_over(pair, shape):
     source, target = pair
+    module(source)
     module(target)
     backend = load(source)
     arr = scree.Array(backend.from_numpy(np.zeros(shape, np.float32)), backend.from_numpy(np.zeros(1, np.int32)))

@@ -15,7 +15,7 @@ from scree_core.array import Array
 from scree_core.bridges import *  # noqa: F403
 from scree_core.bridges.memory import check_copy, refuse_to_share
 from scree_core.errors import ArgumentError, BackendNotInstalledError
-from scree_core.registry import load
+from scree_core.registry import load as _load_backend
 
 if TYPE_CHECKING:
     from scree_jax.bridges import *  # noqa: F403
@@ -91,7 +91,7 @@ def convert(arr: Array[Any], to: str, *, copy: bool | None = None) -> Array[Any]
         return __getattr__(f"to_{to}")(arr, copy=copy)
     if "." in str(to):
         raise ArgumentError(f"to={to!r} is an overlay, which has no arrays of its own: convert to {to.split('.')[0]!r}")
-    backend = load(to)
+    backend = _load_backend(to)
     if backend is arr.backend and not copy:
         return arr
     if copy is False:

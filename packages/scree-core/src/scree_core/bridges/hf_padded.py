@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scree_core.array import Array
+from scree_core.bridges.as_int64 import as_int64
 from scree_core.construct import from_padded, to_padded
 from scree_core.protocols import ArrayT
 
@@ -49,7 +50,7 @@ def to_hf_padded(
     ([[0, 5], [6, 7]], [[0, 1], [1, 1]])
     """
     padded, mask = to_padded(arr, side, fill_value, max_length)
-    return padded, arr.backend.astype(mask, "int64")
+    return padded, as_int64(arr.backend, mask)
 
 
 def from_hf_padded(hidden_states: ArrayT, attention_mask: ArrayT) -> Array[ArrayT]:

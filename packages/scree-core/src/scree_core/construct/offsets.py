@@ -135,22 +135,27 @@ def from_segment_ids(
     >>> scree.from_segment_ids(np.arange(4), [0, 0, 2, 2]).offsets
     array([0, 2, 2, 4], dtype=int32)
     """
-    ids = _host_integers(segment_ids, "segment_ids")
+    offsets = offsets_from_segment_ids(segment_ids, batch_size)
+    return _from_host_offsets(values, offsets, ragged_dim, "segment_ids has the length")
+
+
+def offsets_from_segment_ids(segment_ids: Any, batch_size: int | None = None, name: str = "segment_ids") -> np.ndarray:
+    """Return the offsets in host memory that row numbers stand for; errors call these ``name``."""
+    ids = _host_integers(segment_ids, name)
     decreasing = ids[1:] < ids[:-1]
     if decreasing.any():
         i = int(decreasing.argmax())
         raise ShapeError(
-            f"segment_ids must be non-decreasing, but segment_ids[{i + 1}] < segment_ids[{i}] "
-            f"({ids[i + 1]} < {ids[i]}); sort both first: order = np.argsort(segment_ids, kind='stable')"
+            f"{name} must be non-decreasing, but {name}[{i + 1}] < {name}[{i}] "
+            f"({ids[i + 1]} < {ids[i]}); sort both first: order = np.argsort({name}, kind='stable')"
         )
     if ids.size and ids[0] < 0:
-        raise ShapeError(f"segment_ids must not be negative, got {ids[0]}")
+        raise ShapeError(f"{name} must not be negative, got {ids[0]}")
     last = int(ids[-1]) if ids.size else -1
     batch_size = last + 1 if batch_size is None else batch_size
     if last >= batch_size:
-        raise ShapeError(f"segment_ids[-1] is {last}, out of range for batch_size={batch_size}")
-    lengths = np.bincount(ids, minlength=batch_size)
-    return _from_host_offsets(values, offsets_from_lengths(lengths), ragged_dim, "segment_ids has the length")
+        raise ShapeError(f"{name}[-1] is {last}, out of range for batch_size={batch_size}")
+    return offsets_from_lengths(np.bincount(ids, minlength=batch_size))
 
 
 def _host_integers(numbers: Any, name: str) -> np.ndarray:
