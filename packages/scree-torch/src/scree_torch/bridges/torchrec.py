@@ -8,7 +8,8 @@ import torch
 
 from scree_core import Array, unbucket
 from scree_core.arguments import front
-from scree_core.errors import ArgumentTypeError, BackendNotInstalledError, ShapeError
+from scree_core.bridges.library import library
+from scree_core.errors import ArgumentTypeError, ShapeError
 from scree_torch.bridges.torch import to_torch
 
 
@@ -38,16 +39,9 @@ def to_torchrec(arr: Array[Any]) -> Any:
     off a tail reads the offsets on the host. Otherwise no sync.
     """
     arr = to_torch(arr)
-    try:
-        from torchrec.sparse.jagged_tensor import JaggedTensor  # pyrefly: ignore[missing-import]
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "torchrec":
-            raise  # installed, but broken
-        raise BackendNotInstalledError(
-            "scree.bridges.to_torchrec needs TorchRec, but there is no torchrec.\n    pip install torchrec"
-        ) from error
+    jagged_tensor = library("torchrec.sparse.jagged_tensor", "to_torchrec", "torchrec")
     arr = unbucket(arr)
-    return JaggedTensor(values=front(arr), offsets=arr.offsets)
+    return jagged_tensor.JaggedTensor(values=front(arr), offsets=arr.offsets)
 
 
 def from_torchrec(jagged: Any) -> Array[torch.Tensor]:
