@@ -84,5 +84,7 @@ def test_other_objects_are_refused():
 
 def test_without_torchrec_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchrec", None)
-    with pytest.raises(scree.BackendNotInstalledError, match=r"to_torchrec needs torchrec, .*\n    pip install torchrec"):
+    with pytest.raises(
+        scree.BackendNotInstalledError, match=r"to_torchrec needs torchrec, .*\n    pip install torchrec"
+    ):
         to_torchrec(scree.from_lengths(torch.ones(3), [1, 2]))
