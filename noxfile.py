@@ -15,7 +15,8 @@ nox.needs_version = ">=2026.4"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # skipped with the reason, on CI too
-nox.options.sessions = ["lint", "types", "docs", "wheels", "budgets", "tests", "backends", "bridges"]
+nox.options.sessions = ["lint", "types", "docs", "wheels", "budgets", "tests", "backends"]
+nox.options.sessions += ["bridges(to='libraries')", "bridges(to='tensorflow')"]
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MAIN = "3.11"  # the Python that gets every framework
@@ -29,11 +30,13 @@ BRIDGED = (
     *("awkward==2.14.0", "pyarrow==26.0.1", "safetensors==0.8.0", "transformers==5.23.0"),
     *("torch-geometric==2.8.1", "jraph==0.0.6.dev0", "fbgemm-gpu-cpu==1.8.0", "expecttest==0.3.0"),
 )
-TORCHREC = (
-    "torchrec==1.8.0"  # asks for FBGEMM's build for CUDA, so it is installed without what it asks for, but for these
-)
-FOR_TORCHREC = ("torchmetrics==1.0.3", "tensordict", "iopath", "pyre-extensions", "tqdm")
 TENSORFLOW = "tensorflow-cpu==2.21.0"
+
+# These ask for other builds of what is there, so they come alone; what importing them takes is asked for by name.
+TORCHREC = "torchrec==1.8.0"
+FOR_TORCHREC = ("torchmetrics==1.0.3", "tensordict", "iopath", "pyre-extensions", "tqdm")
+ENGINES = ("vllm==0.33.0", "sglang==0.5.23")
+FOR_ENGINES = ("psutil", "pyzmq", "urllib3", "regex", "transformers==5.23.0")
 
 # What each kind of device can run, and what makes JAX find it.
 DEVICES = {
@@ -177,18 +180,18 @@ def backends(session: nox.Session) -> None:
 
 
 @nox.session(python=MAIN)
-@nox.parametrize("to", ["libraries", "tensorflow"])
+@nox.parametrize("to", ["libraries", "tensorflow", "engines"])
 def bridges(session: nox.Session, to: str) -> None:
-    """Test the bridges against the real libraries, TensorFlow apart; one that isn't there fails."""
-    required = BRIDGED if to == "libraries" else (TENSORFLOW,)
-    packages = (*CORE, "scree-torch", "scree-jax") if to == "libraries" else CORE
-    _install(session, *_editable(*packages), *_group("test"), *required)
-    if to == "libraries":
-        _install(session, *FOR_TORCHREC)
-        session.install("--no-deps", TORCHREC)
-        required = (*required, TORCHREC)
-    names = [requirement.split("==")[0] for requirement in required]
-    session.run("pytest", "tests/bridges", "docs/bridges.md", *session.posargs, env={"SCREE_BRIDGED": ",".join(names)})
+    """Test the bridges against the real libraries; one that isn't there fails. The engines are too large for CI."""
+    packages = CORE if to == "tensorflow" else (*CORE, "scree-torch", "scree-jax")
+    tested = {"libraries": BRIDGED, "tensorflow": (TENSORFLOW,), "engines": ()}[to]
+    needed = {"libraries": FOR_TORCHREC, "engines": FOR_ENGINES}.get(to, ())
+    alone = {"libraries": (TORCHREC,), "engines": ENGINES}.get(to, ())
+    _install(session, *_editable(*packages), *_group("test"), *tested, *needed)
+    if alone:
+        session.install("--no-deps", *alone)
+    names = ",".join(requirement.split("==")[0] for requirement in (*tested, *alone))
+    session.run("pytest", "tests/bridges", "docs/bridges.md", *session.posargs, env={"SCREE_BRIDGED": names})
 
 
 @nox.session(python=MAIN)

@@ -25,14 +25,19 @@ if TYPE_CHECKING:
 _JAX = ("to_jax",)
 _MLX = ("to_mlx",)
 _TORCH = (
+    "ServingBatch",
     "from_packed_sequence",
+    "from_sglang",
     "from_torch_nested",
     "from_torchrec",
+    "from_vllm",
     "to_block_mask",
     "to_packed_sequence",
+    "to_sglang",
     "to_torch",
     "to_torch_nested",
     "to_torchrec",
+    "to_vllm",
 )
 _PACKAGES = {
     **dict.fromkeys(_TORCH, ("torch", "PyTorch", "scree_torch")),
