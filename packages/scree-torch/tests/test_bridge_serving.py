@@ -257,6 +257,14 @@ def test_a_batch_goes_to_sglang(batch):
     assert back["positions"].tolist() == POSITIONS
 
 
+def test_a_tail_is_cut_off_on_the_way_to_sglang():
+    batch = from_vllm(metadata(num_actual_tokens=12, slot_mapping=torch.tensor([*SLOTS, -1, -1, -1])), block_size=SIZE)
+    back = to_sglang(batch)
+    assert back["extend_num_tokens"] == 9
+    assert back["out_cache_loc"].tolist() == SLOTS
+    assert back["positions"].tolist() == POSITIONS
+
+
 def test_sglang_needs_slots(batch):
     with pytest.raises(ArgumentError, match="batch has no slots, which SGLang needs"):
         to_sglang(ServingBatch(batch.queries, batch.key_lengths))
