@@ -6,8 +6,9 @@ from typing import Any
 
 from scree_core.arguments import check_array
 from scree_core.array import Array
+from scree_core.bridges.cu_seqlens import int32_offsets, longest_row
 from scree_core.errors import ArgumentError, ShapeError
-from scree_core.layout import INT32_MAX, Layout
+from scree_core.layout import INT32_MAX
 
 _SAME = ("cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k")
 FLAVOURS = {
@@ -94,30 +95,16 @@ def flash_attn_kwargs(q: Array[Any], k: Array[Any] | None = None, flavour: str =
     k_offsets = q_offsets if k.layout.offsets is q.layout.offsets else _narrow(k, "k")
     found = {names[0]: q_offsets, names[1]: k_offsets}
     if names[2] is not None:
-        found[names[2]] = _longest(q)
-        found[names[3]] = found[names[2]] if k.layout is q.layout else _longest(k)
+        found[names[2]] = longest_row(q)
+        found[names[3]] = found[names[2]] if k.layout is q.layout else longest_row(k)
     return found | FIXED.get(flavour, {})
 
 
 def _narrow(arr: Array[Any], name: str) -> Any:
-    """Return int32 offsets: those of the Array where they are."""
-    offsets, backend = arr.layout.offsets, arr.backend
-    if backend.dtype_name(offsets) == "int32":
-        return offsets
-    if arr.total_length > INT32_MAX:
+    """Return int32 offsets, where they can count the elements."""
+    if arr.total_length > INT32_MAX and arr.backend.dtype_name(arr.layout.offsets) != "int32":
         raise ShapeError(
             f"{name} has {arr.total_length} elements, and these functions count in 32 bits: split the batch into "
             f"several of at most {INT32_MAX}"
         )
-    if not backend.may_cache(offsets):
-        return backend.astype(offsets, "int32")
-    return arr.layout.derived("int32 offsets", lambda: backend.astype(offsets, "int32"))
-
-
-def _longest(arr: Array[Any]) -> int:
-    """Return a bound of the row lengths, measured where the host knows none."""
-    layout: Layout[Any] = arr.layout
-    if layout.longest is not None:
-        return layout.longest
-    host = arr.backend.host_offsets(layout)
-    return int((host[1:] - host[:-1]).max(initial=0))
+    return int32_offsets(arr)

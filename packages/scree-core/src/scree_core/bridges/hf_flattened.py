@@ -11,6 +11,7 @@ from scree_core.arguments import INTEGER_DTYPES, check_array, check_holds
 from scree_core.array import Array
 from scree_core.array.elementwise import check_same_layout
 from scree_core.bridges.as_int64 import as_int64
+from scree_core.bridges.cu_seqlens import int32_offsets, longest_row
 from scree_core.bridges.rows_first import rows_first
 from scree_core.construct.offsets import offsets_from_segment_ids
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
@@ -98,9 +99,8 @@ def to_hf_flattened(
     if return_seq_idx:
         long["seq_idx"] = backend.astype(ids.segment_ids, "int32")
     batch: dict[str, Any] = {name: backend.xp.reshape(x, (1, ids.total_length)) for name, x in long.items()}
-    cu_seq_lens = ids.offsets if backend.dtype_name(ids.offsets) == "int32" else backend.astype(ids.offsets, "int32")
-    batch["cu_seq_lens_q"] = batch["cu_seq_lens_k"] = cu_seq_lens
-    batch["max_length_q"] = batch["max_length_k"] = _longest(ids)
+    batch["cu_seq_lens_q"] = batch["cu_seq_lens_k"] = int32_offsets(ids)
+    batch["max_length_q"] = batch["max_length_k"] = longest_row(ids)
     return batch
 
 
@@ -121,11 +121,6 @@ def _separated(labels: Array[Any], positions: Any, separator_id: int | None) -> 
         return wide
     check_holds("separator_id", separator_id, backend.dtype_name(wide))
     return backend.xp.where(positions == 0, backend.full_like(wide, separator_id), wide)
-
-
-def _longest(arr: Array[Any]) -> int:
-    longest = arr.layout.longest
-    return int(np.diff(arr.backend.host_offsets(arr.layout)).max(initial=0)) if longest is None else int(longest)
 
 
 def from_hf_flattened(

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scree_core import Array, Layout
+from scree_core import Array
 from scree_core.arguments import check_array
-from scree_core.bridges.memory import check_copy, refuse_to_share
+from scree_core.bridges.memory import check_copy, on_same_rows, refuse_to_share
 from scree_core.errors import ShapeError
 from scree_jax.convert import from_numpy
 
@@ -71,15 +71,7 @@ def to_jax(arr: Array[Any], *, copy: bool | None = None) -> Array[jax.Array]:
     _check_width(backend.dtype_name(arr.values))
     values = _shared(arr) if copy is False else from_numpy(backend.to_numpy(arr.values))
     host = backend.host_offsets(arr.layout)
-    layout = Layout.trusted(
-        from_numpy(host),
-        total=arr.total_length,
-        max_length=arr.max_length,
-        min_length=arr.min_length,
-        host=host,
-        tail=arr.layout.tail,
-    )
-    return Array.trusted(values, layout, arr.ragged_dim)
+    return on_same_rows(arr, values, from_numpy(host), host)
 
 
 def _check_width(name: str) -> None:

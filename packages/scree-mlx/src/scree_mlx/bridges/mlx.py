@@ -6,9 +6,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from scree_core import Array, Layout
+from scree_core import Array
 from scree_core.arguments import check_array
-from scree_core.bridges.memory import check_copy, refuse_to_share
+from scree_core.bridges.memory import check_copy, on_same_rows, refuse_to_share
 from scree_mlx.convert import from_numpy
 
 
@@ -56,12 +56,4 @@ def to_mlx(arr: Array[Any], *, copy: bool | None = None) -> Array[mx.array]:
     if copy is False:
         raise refuse_to_share(backend.name, "mlx", "MLX takes no other library's memory")
     host = backend.host_offsets(arr.layout)
-    layout = Layout.trusted(
-        from_numpy(host),
-        total=arr.total_length,
-        max_length=arr.max_length,
-        min_length=arr.min_length,
-        host=host,
-        tail=arr.layout.tail,
-    )
-    return Array.trusted(from_numpy(backend.to_numpy(arr.values)), layout, arr.ragged_dim)
+    return on_same_rows(arr, from_numpy(backend.to_numpy(arr.values)), from_numpy(host), host)

@@ -66,9 +66,7 @@ class ServingBatch:
     @property
     def positions(self) -> torch.Tensor:
         """Position of each new token in its row, ``(total_q,)`` int64, in a tail 0; no sync."""
-        ids, own = self._places()
-        before = torch.nn.functional.pad(self.context_lengths, (0, 1))  # a tail is one more row
-        return own + before.index_select(0, ids)
+        return self._places()[1]
 
     def new_slots(self) -> torch.Tensor:
         """Return the slots that the block table has for the new tokens, ``(total_q,)`` int64, in a tail -1; no sync.
@@ -76,8 +74,8 @@ class ServingBatch:
         ``block_table[row, position // block_size] * block_size + position % block_size``: the engine's own are
         ``slots``.
         """
-        ids, _ = self._places()
-        slots = self._slots(ids.clamp(max=max(self.batch_size - 1, 0)), self.positions)
+        ids, places = self._places()
+        slots = self._slots(ids.clamp(max=max(self.batch_size - 1, 0)), places)
         return torch.where(ids < self.batch_size, slots, -1)
 
     def key_slots(self) -> Array[torch.Tensor]:
@@ -94,11 +92,12 @@ class ServingBatch:
         return Array.trusted(self._slots(ids, positions(layout.offsets, ids, tail=False)), layout)
 
     def _places(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the row of each new token, and its place among the new ones."""
+        """Return the row of each new token, and its position there."""
         if self.queries.total is None:
             raise ArgumentError("queries don't know their total; make the Layout with total=")
         ids = segment_ids(self.queries.offsets, self.queries.total)
-        return ids, positions(self.queries.offsets, ids, tail=self.queries.tail)
+        before = torch.nn.functional.pad(self.context_lengths, (0, 1))  # a tail is one more row
+        return ids, positions(self.queries.offsets, ids, tail=self.queries.tail) + before.index_select(0, ids)
 
     def _slots(self, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         if self.block_table is None or self.block_size is None:

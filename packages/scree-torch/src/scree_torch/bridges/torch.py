@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from scree_core import Array, Layout
+from scree_core import Array
 from scree_core.arguments import check_array
-from scree_core.bridges.memory import check_copy, refuse_to_share
+from scree_core.bridges.memory import check_copy, on_same_rows, refuse_to_share
 from scree_torch.convert import from_numpy
 
 
@@ -72,15 +72,7 @@ def to_torch(
         backend = arr.backend
         values = _shared(arr, target) if copy is False else _taken(backend.to_numpy(arr.values), target, copy)
         offsets = from_numpy(backend.to_numpy(arr.offsets), target)
-    layout = Layout.trusted(
-        offsets,
-        total=arr.total_length,
-        max_length=arr.max_length,
-        min_length=arr.min_length,
-        host=_host_offsets(arr, offsets),
-        tail=arr.layout.tail,
-    )
-    return Array.trusted(values, layout, arr.ragged_dim)
+    return on_same_rows(arr, values, offsets, _host_offsets(arr, offsets))
 
 
 def _taken(host: np.ndarray, device: torch.device | None, copy: bool | None) -> torch.Tensor:
@@ -93,10 +85,11 @@ def _shared(arr: Array[Any], device: torch.device | None) -> torch.Tensor:
     if device is not None and device.type != "cpu":
         raise refuse_to_share(source, "torch", f"they are to be on {device}")
     if not isinstance(values, np.ndarray):
-        arr.backend.to_numpy(values)  # which says it where they are traced, and waits until they are computed
         try:
+            arr.backend.synchronize(values)
             return torch.from_dlpack(values)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+            arr.backend.to_numpy(values)  # which says it where they are traced
             raise refuse_to_share(source, "torch", str(error)) from error
     # By way of DLPack negative strides would end the process.
     if not values.dtype.isnative:
