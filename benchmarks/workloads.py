@@ -132,6 +132,15 @@ NORMS_GPU = {
     for dtype in ("float16", "bfloat16")
 }
 
+PADDING_GPU = {
+    "padding_hidden": Layout(log_normal(64, mean=512, sigma=0.6), 4096, "bfloat16"),
+    "padding_skewed": Layout(log_normal(64, mean=512, sigma=1.2), 4096, "bfloat16"),
+    "padding_headline": Layout(HEADLINE, 1024, "float16"),
+    "padding_short": Layout(log_normal(10_000, mean=100, sigma=0.6), 64),
+    "padding_small": Layout(log_normal(16, mean=256, sigma=0.6), 128, "bfloat16"),
+    "padding_scalars": Layout(log_normal(1_000, mean=512, sigma=0.6), 1),
+}
+
 SOFTMAX_GPU = Layout(log_normal(2048, mean=512, sigma=0.6), features=64)
 
 ROPE_GPU = Attention(HEADLINE, heads=32, head_dim=128, dtype="bfloat16")

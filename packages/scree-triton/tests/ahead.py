@@ -41,6 +41,7 @@ from scree_triton.attention.hopper import backward as hopper_backward
 from scree_triton.attention.hopper import forward as hopper_forward
 from scree_triton.norms import tiles as norm_tiles
 from scree_triton.norms import varlen_layernorm, varlen_rmsnorm
+from scree_triton.padding import from_padded, to_padded
 from scree_triton.rope import varlen_rope
 from scree_triton.softmax import varlen_softmax
 
@@ -185,6 +186,18 @@ def rotate(dtype: torch.dtype, head_dim: int, rotated: int, *, interleaved: bool
     differentiate(varlen_rope(x, cos, sin, None, layout, interleaved=interleaved), (x,))
 
 
+def pad(dtype: torch.dtype, features: int) -> None:
+    """Spread rows on a rectangle and collect them, by their offsets and by a mask."""
+    layout = rows_of(16)
+    x = torch.empty((layout.total, features), dtype=dtype, requires_grad=True)
+    for side in ("right", "left"):
+        padded, _ = to_padded(x, layout, width=32, side=side, fill_value=0)
+        differentiate(padded, (x,))
+    leaf = padded.detach().requires_grad_()
+    values, _ = from_padded(leaf, torch.ones(2, 32, dtype=torch.bool), capacity=None)
+    differentiate(values, (leaf,))
+
+
 def cases() -> dict[str, Callable[..., None]]:
     """Return what can be run, by name."""
     found: dict[str, Callable[..., None]] = {}
@@ -200,6 +213,8 @@ def cases() -> dict[str, Callable[..., None]]:
             found[f"norms {name} {features}"] = functools.partial(normalise, dtype, features)
         for sizes in ((4, 20, 1), (4096, 20, 1), (4, 10_000, 1), (4, 200, 3), (4, 200, 64)):
             found[f"softmax {name} {'x'.join(map(str, sizes))}"] = functools.partial(soften, dtype, *sizes)
+        for features in (1, 3, 64, 4096):
+            found[f"padding {name} {features}"] = functools.partial(pad, dtype, features)
         for head_dim, rotated in ((128, 128), (80, 32)):
             for pairs in ("halves", "neighbours"):
                 case = functools.partial(rotate, dtype, head_dim, rotated, interleaved=pairs == "neighbours")

@@ -28,6 +28,8 @@ CASES = {
         "softmax fp32 4x200x3",
         "rope bf16 128of128 halves",
         "rope fp32 32of80 neighbours",
+        "padding bf16 4096",
+        "padding bf16 3",
     ],
 }
 MORE = {
@@ -61,6 +63,8 @@ KERNELS = {
         "softmax._forward_kernel",
         "softmax._backward_kernel",
         "rope._rotate_kernel",
+        "padding._spread_kernel",
+        "padding._collect_kernel",
     },
 }
 MULTIPLY = {

@@ -25,11 +25,18 @@ def attend(arr, sinks, **options):
     return scree.varlen_attention(arr, arr, arr, sinks=sinks, backend="triton", **options)
 
 
+def drop_padding(padded):
+    mask = torch.arange(105, device="cuda").reshape(5, 21) % 3 == 0
+    return scree.from_padded(padded, mask, capacity=99, backend="triton").values
+
+
 OPS = {
     "attention": lambda a, w: attend(a, None, causal=True).values,
     "attention, everything": lambda a, w: attend(a, w[:2], window=(2, 1), softcap=5.0, return_lse=True)[0].values,
     "rmsnorm": lambda a, w: scree.varlen_rmsnorm(a, w, backend="triton").values,
     "layernorm": lambda a, w: scree.varlen_layernorm(a, w, w, backend="triton").values,
+    "to_padded": lambda a, w: scree.to_padded(a, max_length=70, backend="triton")[0],
+    "from_padded": lambda a, w: drop_padding(a.values.unflatten(0, (5, 21))),
     "softmax": lambda a, w: scree.varlen_softmax(a, backend="triton").values,
     "rope": lambda a, w: (
         scree.varlen_rope(a, a.values[:, 0, :4].detach(), a.values[:, 0, 4:8].detach(), backend="triton").values

@@ -95,6 +95,14 @@ def test_what_attention_does_not_take_comes_last():
 
 
 @pytest.mark.usefixtures("_on_a_gpu")
+def test_padding_takes_any_dtype_that_is_real(monkeypatch):
+    monkeypatch.setattr(module, "is_real", lambda x: True)
+    for op in ("to_padded", "from_padded"):
+        assert overlay.why_not(op, on_cuda(torch.int64)) is None
+        assert overlay.why_not(op, on_cuda(torch.complex64)) == "it copies no complex numbers"
+
+
+@pytest.mark.usefixtures("_on_a_gpu")
 def test_transforms_are_left_to_torch():
     half, reasons = on_cuda(torch.float16), []
 

@@ -21,6 +21,8 @@ INTERPRETED = is_on("TRITON_INTERPRET")
 """Whether kernels run in Triton's interpreter, on any device: slow, for tests and debuggers."""
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+COPIES = ("to_padded", "from_padded")
+"""Ops that compute nothing."""
 WIDEST = 256
 """The largest head_dim that fits into a multiprocessor."""
 
@@ -42,7 +44,7 @@ class TritonOverlay(Overlay):
             return f"scree-triton has no kernel for {op}"
         if op == "varlen_attention":
             return _why_not_attention(*args[:3])
-        return _why_not_plain(args[0])
+        return _why_not_plain(args[0]) or (_why_not_copied if op in COPIES else _why_not_dtype)(args[0])
 
     def version(self) -> str:
         """Return the version of Triton, or ``"not installed"``; doesn't import it."""
@@ -99,6 +101,20 @@ class TritonOverlay(Overlay):
         q, k, v, q_layout, k_layout = args
         sinks, want_lse = kwargs.pop("sinks"), kwargs.pop("return_lse")
         return tune(q, k, v, q_layout, k_layout, sinks, Options(**kwargs), want_lse=want_lse, gradient=gradient)
+
+    def to_padded(
+        self, x: torch.Tensor, layout: Layout[torch.Tensor], *, width: int, side: str, fill_value: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        from scree_triton.padding import to_padded
+
+        return to_padded(x, layout, width=width, side=side, fill_value=fill_value)
+
+    def from_padded(
+        self, padded: torch.Tensor, mask: torch.Tensor, *, capacity: int | None = None
+    ) -> tuple[torch.Tensor, Layout[torch.Tensor]]:
+        from scree_triton.padding import from_padded
+
+        return from_padded(padded, mask, capacity=capacity)
 
     def varlen_layernorm(
         self, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, *, eps: float
@@ -171,7 +187,11 @@ def _why_not_plain(x: torch.Tensor) -> str | None:
         return "torch.compile makes kernels of PyTorch's own"
     if not is_real(x):
         return "the kernel runs on plain tensors, outside transforms and traces"
-    return _why_not_dtype(x)
+    return None
+
+
+def _why_not_copied(x: torch.Tensor) -> str | None:
+    return "it copies no complex numbers" if x.is_complex() else None
 
 
 def _why_not_dtype(x: torch.Tensor) -> str | None:
