@@ -64,6 +64,9 @@ class Backend(Plugin, Generic[ArrayT]):
     """Version of this contract that the class was written for."""
     differentiates: ClassVar[bool] = False
     """Whether ``vjp`` works: the library has automatic differentiation."""
+    immutable: ClassVar[bool] = False
+    """Whether the library takes its arrays for immutable: bridges lend none of their memory to who may write it, and
+    lend it none that others write, unless they are told to."""
     takes_tail: ClassVar[bool] = False
     """Whether the ops, those of overlays too, take a tail: elements behind the last offset, all 0, whose results
     may be anything. Where not, core cuts it off, by offsets on the host."""

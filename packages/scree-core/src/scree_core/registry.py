@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scree_core import programs
+from scree_core import array_api, programs
 from scree_core.backend import CONTRACT, OPS, Backend
 from scree_core.errors import BackendLoadError, BackendNotInstalledError
 from scree_core.numpy_backend import NumpyBackend
@@ -76,7 +76,24 @@ def _resolve(array_type: type) -> Candidates:
             found = _candidates_named(name)
             _by_type[array_type] = found
             return found
+    for base in array_type.__mro__:
+        if base.__module__.split(".", 1)[0] not in EXTRAS and (backend := array_api.backend_for(base)) is not None:
+            _offer(backend)
+            _by_type[array_type] = found = _candidates_named(backend.name)
+            return found
     raise BackendNotInstalledError(_no_backend_for(array_type))
+
+
+def _offer(backend: Backend[Any]) -> None:
+    """Let a backend without an entry point be found by its name."""
+    installed()[backend.name] = lambda: lambda: backend
+
+
+def _is_installed(name: str) -> bool:
+    """Tell whether a backend or overlay of that full name is installed, or a library that needs none of its own."""
+    if name not in installed() and name not in EXTRAS and (backend := array_api.backend_named(name)) is not None:
+        _offer(backend)
+    return name in installed()
 
 
 def _candidates_named(name: str) -> Candidates:
@@ -136,7 +153,7 @@ def load(name: str) -> Any:
     """
     if name in _loaded:
         return _loaded[name]
-    if name not in installed():
+    if not _is_installed(name):
         mend = f'\n    pip install "scree[{EXTRAS[name]}]"' if name in EXTRAS else ""
         raise BackendNotInstalledError(f"no scree backend {name!r} is installed.{mend}\n{_installed_line()}")
     try:
@@ -181,7 +198,7 @@ def full_name(name: str) -> str:
     BackendNotInstalledError
         No installed one matches.
     """
-    short = _full_names(name)
+    short = _full_names(name) or ([name] if _is_installed(name) else [])
     if not short:
         known = [full for full in EXTRAS if name in (full, full.split(".")[-1])]
         mend = f'\n    pip install "scree[{EXTRAS[known[0]]}]"' if known else ""

@@ -33,6 +33,7 @@ class JaxBackend(Backend[jax.Array]):
     """Ops on ``jax.Array`` and tracers: each is one jitted program for a shape, whatever the offsets."""
 
     name = "jax"
+    immutable = True
     differentiates = True
     takes_tail: ClassVar[bool] = True
 

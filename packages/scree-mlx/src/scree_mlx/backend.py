@@ -32,6 +32,7 @@ class MlxBackend(Backend[mx.array]):
     """
 
     name = "mlx"
+    immutable = True
     differentiates = True
     takes_tail = True
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import scree_core.bridges as _core
 from scree_core.arguments import check_array
 from scree_core.array import Array
+from scree_core.array_api import ArrayApiBackend
 from scree_core.bridges import *  # noqa: F403
+from scree_core.bridges.array_api import to_array_api
 from scree_core.bridges.memory import check_copy, refuse_to_share
 from scree_core.errors import ArgumentError, BackendNotInstalledError
 from scree_core.registry import load as _load_backend
@@ -57,8 +59,8 @@ def convert(arr: Array[Any], to: str, *, copy: bool | None = None) -> Array[Any]
     arr : Array
         Of any library.
     to : str
-        The library, by the name of its backend: ``"numpy"``, ``"torch"``, ``"jax"``, ``"mlx"``, or that of any other
-        that is installed.
+        The library, by the name of its backend: ``"numpy"``, ``"torch"``, ``"jax"``, ``"mlx"``, that of any other that
+        is installed, ``"cupy"``, or the module of one that follows the array API standard.
     copy : bool, optional
         True copies the values. None, the default, shares memory where neither library takes for immutable what the
         other may write, and copies else. False shares it, or raises.
@@ -79,7 +81,8 @@ def convert(arr: Array[Any], to: str, *, copy: bool | None = None) -> Array[Any]
 
     Notes
     -----
-    Gradients flow between tensors alone. Syncs a device. Other libraries' arrays are made from NumPy's.
+    Gradients flow between tensors alone. Syncs a device. Arrays of libraries that follow the standard are made by
+    DLPack, on the device of the values where they have it; those of other backends from NumPy's.
 
     Examples
     --------
@@ -97,6 +100,8 @@ def convert(arr: Array[Any], to: str, *, copy: bool | None = None) -> Array[Any]
     if "." in str(to):
         raise ArgumentError(f"to={to!r} is an overlay, which has no arrays of its own: convert to {to.split('.')[0]!r}")
     backend = _load_backend(to)
+    if isinstance(backend, ArrayApiBackend):
+        return to_array_api(arr, backend, copy=copy)
     if backend is arr.backend and not copy:
         return arr
     if copy is False:

@@ -8,7 +8,7 @@ import numpy as np
 
 from scree_core.arguments import check_array
 from scree_core.array import Array
-from scree_core.bridges.memory import check_copy, refuse_to_share
+from scree_core.bridges.memory import check_copy, on_host, refuse_to_share
 from scree_core.layout import Layout
 
 
@@ -57,7 +57,7 @@ def to_numpy(arr: Array[Any], *, copy: bool | None = None) -> Array[np.ndarray]:
     if isinstance(arr.values, np.ndarray):
         return arr if not copy else Array.trusted(arr.values.copy(), arr.layout, arr.ragged_dim)
     backend, layout = arr.backend, arr.layout
-    if copy is False and not _lends(arr.values):
+    if copy is False and not on_host(arr.values):
         raise refuse_to_share(backend.name, "numpy", f"they are on {backend.device(arr.values)}")
     values = backend.to_numpy(arr.values)
     hints = {"max_length": layout.max_length, "min_length": layout.min_length, "tail": layout.tail}
@@ -68,12 +68,3 @@ def to_numpy(arr: Array[Any], *, copy: bool | None = None) -> Array[np.ndarray]:
     # What `bucket` left unsaid stays unsaid: measured lengths would have functions compiled anew for each batch.
     kept = Layout.trusted(found.offsets, total=arr.total_length, host=found.offsets, **hints)
     return Array.trusted(found.values, kept, found.ragged_dim)
-
-
-def _lends(x: Any) -> bool:
-    """Tell whether an array lies in host memory, of which NumPy gets a view."""
-    try:
-        kind, _ = x.__dlpack_device__()
-    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):  # an array of several devices has none
-        return False
-    return int(kind) == 1  # kDLCPU

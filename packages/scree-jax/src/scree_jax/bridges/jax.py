@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from scree_core import Array
 from scree_core.arguments import check_array
-from scree_core.bridges.memory import check_copy, on_same_rows, refuse_to_share
-from scree_core.errors import ShapeError
+from scree_core.bridges.memory import UNSHARED, check_copy, detached, on_device, on_same_rows, refuse_to_share
+from scree_core.errors import ShapeError, UnsupportedError
 from scree_jax.convert import from_numpy
 
 SINGLE = {
@@ -31,14 +31,14 @@ def to_jax(arr: Array[Any], *, copy: bool | None = None) -> Array[jax.Array]:
         Of any library.
     copy : bool, optional
         True and None, the default, copy what other libraries may write, since JAX arrays are immutable; None returns
-        JAX's own as they are. False shares memory on the CPU, or raises; then don't write to the other side, which
-        neither library can prevent.
+        JAX's own as they are. False shares memory, or raises; then don't write to the other side, which neither
+        library can prevent.
 
     Returns
     -------
     Array
-        On JAX's default device. Dtypes, ``ragged_dim``, length hints and a tail stay; without x64, int64 offsets
-        become int32 where their values fit.
+        On the device of the values where JAX has it, else on JAX's default device. Dtypes, ``ragged_dim``, length hints
+        and a tail stay; without x64, int64 offsets become int32 where their values fit.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def to_jax(arr: Array[Any], *, copy: bool | None = None) -> Array[jax.Array]:
         return arr if not copy else Array.trusted(jnp.array(arr.values, copy=True), arr.layout, arr.ragged_dim)
     backend = arr.backend
     _check_width(backend.dtype_name(arr.values))
-    values = _shared(arr) if copy is False else from_numpy(backend.to_numpy(arr.values))
+    values = _shared(arr) if copy is False else _copied(arr)
     host = backend.host_offsets(arr.layout)
     return on_same_rows(arr, values, from_numpy(host), host)
 
@@ -83,12 +83,20 @@ def _check_width(name: str) -> None:
         )
 
 
+def _copied(arr: Array[Any]) -> jax.Array:
+    """Return the values as a JAX array of its own, on the device where they are if JAX has it."""
+    if on_device(arr.values):
+        try:
+            return jnp.array(_shared(arr), copy=True)
+        except UnsupportedError:
+            pass  # by way of the host
+    return from_numpy(arr.backend.to_numpy(arr.values))
+
+
 def _shared(arr: Array[Any]) -> jax.Array:
     """Return the values as a JAX array on their memory."""
-    values = arr.values
-    if getattr(values, "requires_grad", False):
-        values = values.detach()  # the gradient stops here, whatever is shared
+    arr.backend.synchronize(arr.values)
     try:
-        return jnp.from_dlpack(values, copy=False)
-    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        return jnp.from_dlpack(detached(arr.values), copy=False)  # the gradient stops here, whatever is shared
+    except UNSHARED as error:
         raise refuse_to_share(arr.backend.name, "jax", str(error).split("\n")[0]) from error

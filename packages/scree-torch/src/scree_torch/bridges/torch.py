@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from scree_core import Array
+from scree_core import Array, Backend
 from scree_core.arguments import check_array
-from scree_core.bridges.memory import check_copy, on_same_rows, refuse_to_share
+from scree_core.bridges.memory import UNSHARED, check_copy, on_device, on_same_rows, refuse_to_share
 from scree_torch.convert import from_numpy
 
 
@@ -24,11 +24,12 @@ def to_torch(
     arr : Array
         Of any library.
     device : torch.device or str, optional
-        Where the tensors shall be; by default where they are, and the CPU for other libraries.
+        Where the tensors shall be; by default where the arrays are, and the CPU for those on a device that PyTorch
+        doesn't know.
     copy : bool, optional
-        True copies the values. None, the default, shares the memory of a NumPy Array that may be written, on the CPU,
-        and copies what its library takes for immutable: arrays of JAX and MLX, and read-only ones of NumPy. False
-        shares these too, or raises; then don't write to the tensor, which PyTorch can't prevent.
+        True copies the values. None, the default, shares memory on one device, and copies there what its library takes
+        for immutable: arrays of JAX and MLX, and read-only ones of NumPy. False shares these too, or raises; then
+        don't write to the tensor, which PyTorch can't prevent.
 
     Returns
     -------
@@ -69,28 +70,41 @@ def to_torch(
         if values is arr.values and offsets is arr.offsets:
             return arr
     else:
-        backend = arr.backend
-        values = _shared(arr, target) if copy is False else _taken(backend.to_numpy(arr.values), target, copy)
-        offsets = from_numpy(backend.to_numpy(arr.offsets), target)
+        values = _shared(arr, target) if copy is False else _taken(arr.values, arr.backend, target, copy)
+        offsets = _taken(arr.offsets, arr.backend, values.device, None)
     return on_same_rows(arr, values, offsets, _host_offsets(arr, offsets))
 
 
-def _taken(host: np.ndarray, device: torch.device | None, copy: bool | None) -> torch.Tensor:
+def _taken(x: Any, backend: Backend[Any], device: torch.device | None, copy: bool | None) -> torch.Tensor:
+    """Return an array of another library as a tensor, there where it is if no device is given."""
+    if on_device(x):
+        backend.synchronize(x)
+        try:
+            tensor = torch.from_dlpack(x)
+        except UNSHARED:
+            pass  # a kind of device that this build of PyTorch doesn't know: by way of the host
+        else:
+            moved = tensor if device is None else tensor.to(device)
+            return moved.clone() if moved is tensor and (copy or backend.immutable) else moved
+    host = backend.to_numpy(x)
     return from_numpy(np.array(host) if copy else host, device)
 
 
 def _shared(arr: Array[Any], device: torch.device | None) -> torch.Tensor:
     """Return the values of another library as a tensor on their memory."""
     values, source = arr.values, arr.backend.name
-    if device is not None and device.type != "cpu":
-        raise refuse_to_share(source, "torch", f"they are to be on {device}")
     if not isinstance(values, np.ndarray):
         try:
             arr.backend.synchronize(values)
-            return torch.from_dlpack(values)
-        except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+            tensor = torch.from_dlpack(values)
+        except UNSHARED as error:
             arr.backend.to_numpy(values)  # which says it where they are traced
             raise refuse_to_share(source, "torch", str(error)) from error
+        if device is not None and tensor.to(device) is not tensor:
+            raise refuse_to_share(source, "torch", f"they are on {tensor.device}, not on {device}")
+        return tensor
+    if device is not None and device.type != "cpu":
+        raise refuse_to_share(source, "torch", f"they are to be on {device}")
     # By way of DLPack negative strides would end the process.
     if not values.dtype.isnative:
         raise refuse_to_share(source, "torch", "they are of a foreign byte order")
