@@ -109,17 +109,22 @@ def test_rows_cross_any_two_bridges_and_come_back(first, data):
         assert np.array_equal(found.values, arr.values)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 @pytest.mark.parametrize("name", [name for name in INSTALLED if BRIDGES[name].module in ("numpy", "scree_torch")])
-def test_tensors_stay_where_they_are(name):
+def test_tensors_stay_where_they_are(name, device):
     torch = pytest.importorskip("torch")
     pytest.importorskip("scree_torch")
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("PyTorch has no GPU here")
+    if device == "cuda" and name in ("npz", "torch"):
+        pytest.skip("by way of NumPy, which is on the CPU")
     bridge = BRIDGES[name]
-    arr = scree.from_lengths(torch.arange(6, dtype=torch.int32), [1, 3, 2])
+    arr = scree.from_lengths(torch.arange(6, dtype=torch.int32, device=device), [1, 3, 2])
     found = bridge.cross(arr)
     if name in ("npz", "torch"):
         assert isinstance(found.values, np.ndarray)  # which these give
         found = b.to_torch(found)
-    assert found.values.device == arr.values.device
+    assert found.values.device == found.offsets.device == arr.values.device
     assert found.values.dtype == arr.values.dtype
     assert found.values.tolist() == arr.values.tolist()
     assert found.offsets.tolist() == arr.offsets.tolist()
