@@ -34,7 +34,10 @@ TENSORFLOW = "tensorflow-cpu==2.21.0"
 # These ask for other builds of what is there, so they come alone; what importing them takes is asked for by name.
 TORCHREC = "torchrec==1.8.0"
 FOR_TORCHREC = ("torchmetrics==1.0.3", "tensordict", "iopath", "pyre-extensions", "tqdm")
-ENGINES = ("vllm==0.33.0", "sglang==0.5.23")
+ENGINES = (
+    *("vllm==0.33.0", "sglang==0.5.23", "xformers==0.0.35"),
+    *("fa3-fwd==0.0.3", "flash-attn-4==4.0.0b36", "flashinfer-python==0.7.2.post1", "transformer-engine==2.20.2"),
+)
 FOR_ENGINES = ("psutil", "pyzmq", "urllib3", "regex", "transformers==5.23.0")
 
 # What each kind of device can run, and what makes JAX find it.
