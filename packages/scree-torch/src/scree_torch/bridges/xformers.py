@@ -143,7 +143,7 @@ def from_xformers(values: torch.Tensor, bias: Any, *, rows: str = "q") -> Array[
         raise ArgumentTypeError(f"values must be a tensor, got {type(values).__name__}")
     if rows not in ("q", "k"):
         raise ArgumentError(f"rows must be 'q' or 'k', got {rows!r}")
-    info = getattr(bias, f"{rows}_seqinfo", None)
+    info: Any = getattr(bias, f"{rows}_seqinfo", None)
     if not all(hasattr(info, field) for field in _FIELDS):
         raise ArgumentTypeError(
             f"bias must have {rows}_seqinfo with {' and '.join(_FIELDS)}, as xFormers' BlockDiagonalMask has, got "
