@@ -32,9 +32,13 @@ BRIDGED = (
 TENSORFLOW = "tensorflow-cpu==2.21.0"
 
 # These ask for other builds of what is there, so they come alone; what importing them takes is asked for by name.
-TORCHREC = "torchrec==1.8.0"
+# xFormers takes FlashAttention-4 for FlashAttention-2 where it finds it, so it isn't among the engines.
+TORCHREC, XFORMERS = "torchrec==1.8.0", "xformers==0.0.35"
 FOR_TORCHREC = ("torchmetrics==1.0.3", "tensordict", "iopath", "pyre-extensions", "tqdm")
-ENGINES = ("vllm==0.33.0", "sglang==0.5.23")
+ENGINES = (
+    *("vllm==0.33.0", "sglang==0.5.23"),
+    *("fa3-fwd==0.0.3", "flash-attn-4==4.0.0b36", "flashinfer-python==0.7.2.post1", "transformer-engine==2.20.2"),
+)
 FOR_ENGINES = ("psutil", "pyzmq", "urllib3", "regex", "transformers==5.23.0")
 
 # What each kind of device can run, and what makes JAX find it.
@@ -185,7 +189,7 @@ def bridges(session: nox.Session, to: str) -> None:
     packages = CORE if to == "tensorflow" else (*CORE, "scree-torch", "scree-jax")
     tested = {"libraries": BRIDGED, "tensorflow": (TENSORFLOW,), "engines": ()}[to]
     needed = {"libraries": FOR_TORCHREC, "engines": FOR_ENGINES}.get(to, ())
-    alone = {"libraries": (TORCHREC,), "engines": ENGINES}.get(to, ())
+    alone = {"libraries": (TORCHREC, XFORMERS), "engines": ENGINES}.get(to, ())
     _install(session, *_editable(*packages), *_group("test"), *tested, *needed)
     if alone:
         session.install("--no-deps", *alone)

@@ -46,6 +46,11 @@ def jraph(arr):
     return b.from_jraph(SimpleNamespace(**b.to_jraph(arr)))
 
 
+def xformers(arr):
+    tensors = b.to_torch(arr)
+    return b.from_xformers(tensors.values[None], b.to_xformers(tensors))
+
+
 def by_file(suffix):
     def cross(arr):
         with tempfile.TemporaryDirectory() as folder:
@@ -75,6 +80,7 @@ BRIDGES = {
         lambda arr: b.from_packed_sequence(b.to_packed_sequence(arr)), "scree_torch", empty=False
     ),
     "torchrec": Bridge(lambda arr: b.from_torchrec(b.to_torchrec(arr)), "torchrec"),
+    "xformers": Bridge(xformers, "xformers"),
     "arrow": Bridge(lambda arr: b.from_arrow(b.to_arrow(arr)), "pyarrow"),
     "awkward": Bridge(lambda arr: b.from_awkward(b.to_awkward(arr)), "awkward"),
     "tf_ragged": Bridge(lambda arr: b.from_tf_ragged(b.to_tf_ragged(arr)), "tensorflow"),

@@ -33,6 +33,7 @@ _TORCH = (
     "from_torch_nested",
     "from_torchrec",
     "from_vllm",
+    "from_xformers",
     "to_block_mask",
     "to_packed_sequence",
     "to_sglang",
@@ -40,6 +41,7 @@ _TORCH = (
     "to_torch_nested",
     "to_torchrec",
     "to_vllm",
+    "to_xformers",
 )
 _PACKAGES = {
     **dict.fromkeys(_TORCH, ("torch", "PyTorch", "scree_torch")),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from scree_core.array import Array
+from scree_core.errors import ShapeError
+from scree_core.layout import INT32_MAX
 
 
 def int32_offsets(arr: Array[Any]) -> Any:
@@ -18,6 +20,16 @@ def int32_offsets(arr: Array[Any]) -> Any:
     if not backend.may_cache(offsets):
         return backend.astype(offsets, "int32")
     return arr.layout.derived("int32 offsets", lambda: backend.astype(offsets, "int32"))
+
+
+def narrow_offsets(arr: Array[Any], name: str) -> Any:
+    """Return int32 offsets, where they can count the elements."""
+    if arr.total_length > INT32_MAX and arr.backend.dtype_name(arr.layout.offsets) != "int32":
+        raise ShapeError(
+            f"{name} has {arr.total_length} elements, and these functions count in 32 bits: split the batch into "
+            f"several of at most {INT32_MAX}"
+        )
+    return int32_offsets(arr)
 
 
 def longest_row(arr: Array[Any]) -> int:

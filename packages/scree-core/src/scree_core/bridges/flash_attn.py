@@ -6,9 +6,8 @@ from typing import Any
 
 from scree_core.arguments import check_array
 from scree_core.array import Array
-from scree_core.bridges.cu_seqlens import int32_offsets, longest_row
+from scree_core.bridges.cu_seqlens import longest_row, narrow_offsets
 from scree_core.errors import ArgumentError, ShapeError
-from scree_core.layout import INT32_MAX
 
 _SAME = ("cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k")
 FLAVOURS = {
@@ -42,7 +41,8 @@ def flash_attn_kwargs(q: Array[Any], k: Array[Any] | None = None, flavour: str =
         - ``"vllm"``: ``flash_attn_varlen_func`` of vLLM's FlashAttention, which wants them by name
         - ``"flashinfer"``: ``plan`` of ``BatchPrefillWithRaggedKVCacheWrapper``, which asks for no longest row
         - ``"te"``: the call of TransformerEngine's ``DotProductAttention``, with its ``qkv_format``; its
-          ``attn_mask_type`` must be one that begins with ``padding``
+          ``attn_mask_type`` must be one that begins with ``padding``, and causal attention as scree has it is
+          ``padding_causal_bottom_right``
 
     Returns
     -------
@@ -65,8 +65,9 @@ def flash_attn_kwargs(q: Array[Any], k: Array[Any] | None = None, flavour: str =
     knows no bound of the row lengths they are read from the device, once for a layout: a sync, which ``max_length`` of
     ``scree.from_cu_seqlens`` avoids. A bound does for the longest row; the functions need no exact one.
 
-    Causal attention of unlike lengths is aligned to the bottom right in all of them, as in scree, for FlashAttention
-    since 2.1. Elements behind the last offset (a tail) are left as they are in the output: of scree they are 0.
+    Causal attention of unlike lengths is aligned to the bottom right, as in scree, for FlashAttention since 2.1; only
+    TransformerEngine's ``padding_causal`` is aligned to the top left. Elements behind the last offset (a tail) are left
+    as they are in the output: of scree they are 0.
 
     Examples
     --------
@@ -91,20 +92,10 @@ def flash_attn_kwargs(q: Array[Any], k: Array[Any] | None = None, flavour: str =
             f"q has {q.layout.batch_size} rows and k {k.layout.batch_size}: each row of queries needs its row of keys"
         )
     names = FLAVOURS[flavour]
-    q_offsets = _narrow(q, "q")
-    k_offsets = q_offsets if k.layout.offsets is q.layout.offsets else _narrow(k, "k")
+    q_offsets = narrow_offsets(q, "q")
+    k_offsets = q_offsets if k.layout.offsets is q.layout.offsets else narrow_offsets(k, "k")
     found = {names[0]: q_offsets, names[1]: k_offsets}
     if names[2] is not None:
         found[names[2]] = longest_row(q)
         found[names[3]] = found[names[2]] if k.layout is q.layout else longest_row(k)
     return found | FIXED.get(flavour, {})
-
-
-def _narrow(arr: Array[Any], name: str) -> Any:
-    """Return int32 offsets, where they can count the elements."""
-    if arr.total_length > INT32_MAX and arr.backend.dtype_name(arr.layout.offsets) != "int32":
-        raise ShapeError(
-            f"{name} has {arr.total_length} elements, and these functions count in 32 bits: split the batch into "
-            f"several of at most {INT32_MAX}"
-        )
-    return int32_offsets(arr)

@@ -8,6 +8,7 @@ from scree_torch.bridges.sglang import from_sglang, to_sglang
 from scree_torch.bridges.torch import to_torch
 from scree_torch.bridges.torchrec import from_torchrec, to_torchrec
 from scree_torch.bridges.vllm import from_vllm, to_vllm
+from scree_torch.bridges.xformers import from_xformers, to_xformers
 
 __all__ = [
     "ServingBatch",
@@ -16,6 +17,7 @@ __all__ = [
     "from_torch_nested",
     "from_torchrec",
     "from_vllm",
+    "from_xformers",
     "to_block_mask",
     "to_packed_sequence",
     "to_sglang",
@@ -23,4 +25,5 @@ __all__ = [
     "to_torch_nested",
     "to_torchrec",
     "to_vllm",
+    "to_xformers",
 ]
