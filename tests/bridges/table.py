@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from .crossings import CROSSINGS, Crossing
+    from .crossings import CROSSINGS
+    from .crossings.crossing import Crossing
 else:
-    from crossings import CROSSINGS, Crossing
+    from crossings import CROSSINGS
+    from crossings.crossing import Crossing
 
 from scree_core.registry import backend_of
 
