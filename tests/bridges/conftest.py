@@ -3,6 +3,10 @@
 import os
 from importlib.util import find_spec
 
+import pytest
+
+pytest.register_assert_rewrite("tests.bridges.rows")  # so that what they find unequal is shown
+
 MODULES = {"torch-geometric": "torch_geometric", "fbgemm-gpu-cpu": "fbgemm_gpu", "tensorflow-cpu": "tensorflow"}
 """Of distributions whose module has another name."""
 
