@@ -8,15 +8,10 @@ from scree_core.bridges import from_arrow, from_parquet, to_arrow
 from scree_core.bridges.arrow import NUMBERS
 from scree_core.errors import ArgumentError, ArgumentTypeError
 
+from .rows import RowsComeBack, check_equal, make
+
 pa = pytest.importorskip("pyarrow", reason="the bridges to Arrow need PyArrow")
 pq = pytest.importorskip("pyarrow.parquet", reason="the bridge to Parquet needs PyArrow with Parquet")
-
-FEATURES = [(), (2,), (3, 2), (0,), (0, 2), (2, 0)]
-
-
-def make(features=(), dtype=np.float32, offset_dtype=np.int32):
-    offsets = np.array([0, 2, 2, 5], offset_dtype)
-    return Array(np.arange(5 * np.prod(features, dtype=int)).reshape(5, *features).astype(dtype), offsets)
 
 
 def innermost(lists):
@@ -31,35 +26,21 @@ def address(array):
     return array.buffers()[1].address
 
 
-def check_equal(got, expected):
-    assert got.values.dtype == expected.values.dtype
-    assert got.values.shape == expected.values.shape
-    assert got.offsets.dtype == expected.offsets.dtype
-    assert np.array_equal(got.values, expected.values)
-    assert np.array_equal(got.offsets, expected.offsets)
-
-
 # ------------------------------------------------------------------ there and back
 
 
-@pytest.mark.parametrize("features", FEATURES, ids=str)
-@pytest.mark.parametrize("offset_dtype", [np.int32, np.int64])
-def test_rows_come_back_as_they_were(features, offset_dtype):
-    arr = make(features, offset_dtype=offset_dtype)
-    lists = to_arrow(arr)
-    lists.validate(full=True)
-    check_equal(from_arrow(lists), arr)
+class TestRows(RowsComeBack):
+    back = staticmethod(from_arrow)
+
+    def there(self, arr):
+        lists = to_arrow(arr)
+        lists.validate(full=True)
+        return lists
 
 
 @pytest.mark.parametrize("dtype", NUMBERS)
 def test_every_dtype_comes_back(dtype):
     check_equal(from_arrow(to_arrow(make((2,), dtype))), make((2,), dtype))
-
-
-@pytest.mark.parametrize("batch", [0, 2])
-def test_batches_without_elements_come_back(batch):
-    arr = from_lengths(np.zeros((0, 3), np.int16), [0] * batch)
-    check_equal(from_arrow(to_arrow(arr)), arr)
 
 
 def test_arrow_sees_the_rows_and_the_type():
@@ -102,16 +83,6 @@ def test_shared_memory_outlives_what_it_came_from():
     noise = [np.full(10_000, -1.0) for _ in range(8)]
     assert len(noise) == 8
     assert np.array_equal(arr.values, np.arange(10_000.0))
-
-
-@pytest.mark.parametrize(
-    "change", [lambda x: x[::2], lambda x: x[:3].astype(">f4"), lambda x: np.asfortranarray(x[:3])]
-)
-def test_values_that_lie_otherwise_are_copied(change):
-    values = change(np.arange(12, dtype=np.float32).reshape(6, 2))
-    back = from_arrow(to_arrow(from_lengths(values, [1, 2])))
-    assert np.array_equal(back.values, values)
-    assert back.dtype == np.float32
 
 
 def test_a_tail_is_left_out():

@@ -7,14 +7,9 @@ from scree_core import Array, ShapeError, from_lengths
 from scree_core.bridges import from_awkward, to_awkward
 from scree_core.errors import ArgumentError, ArgumentTypeError
 
+from .rows import RowsComeBack, check_equal, make
+
 ak = pytest.importorskip("awkward", reason="the bridge to Awkward needs it")
-
-FEATURES = [(), (2,), (3, 2), (0,), (0, 2), (2, 0)]
-
-
-def make(features=(), dtype=np.float32, offset_dtype=np.int32):
-    offsets = np.array([0, 2, 2, 5], offset_dtype)
-    return Array(np.arange(5 * np.prod(features, dtype=int)).reshape(5, *features).astype(dtype), offsets)
 
 
 def layout_of_lists(content, *offsets, index=np.int64):
@@ -26,35 +21,21 @@ def numbers(values):
     return ak.contents.NumpyArray(np.asarray(values))
 
 
-def check_equal(got, expected):
-    assert got.values.dtype == expected.values.dtype
-    assert got.values.shape == expected.values.shape
-    assert got.offsets.dtype == expected.offsets.dtype
-    assert np.array_equal(got.values, expected.values)
-    assert np.array_equal(got.offsets, expected.offsets)
-
-
 # ------------------------------------------------------------------ there and back
 
 
-@pytest.mark.parametrize("features", FEATURES, ids=str)
-@pytest.mark.parametrize("offset_dtype", [np.int32, np.int64])
-def test_rows_come_back_as_they_were(features, offset_dtype):
-    arr = make(features, offset_dtype=offset_dtype)
-    rows = to_awkward(arr)
-    assert ak.is_valid(rows)
-    check_equal(from_awkward(rows), arr)
+class TestRows(RowsComeBack):
+    back = staticmethod(from_awkward)
+
+    def there(self, arr):
+        rows = to_awkward(arr)
+        assert ak.is_valid(rows)
+        return rows
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint64", "float16", "float32", "float64", "complex64"])
 def test_dtypes_come_back(dtype):
     check_equal(from_awkward(to_awkward(make((2,), dtype))), make((2,), dtype))
-
-
-@pytest.mark.parametrize("batch", [0, 2])
-def test_batches_without_elements_come_back(batch):
-    arr = from_lengths(np.zeros((0, 3), np.int16), [0] * batch)
-    check_equal(from_awkward(to_awkward(arr)), arr)
 
 
 def test_awkward_sees_the_rows_and_the_type():
@@ -78,16 +59,6 @@ def test_both_ways_share_values_and_offsets(features, offset_dtype):
     while not content.is_numpy:
         content = content.content
     assert content.data.ctypes.data == arr.values.ctypes.data
-
-
-@pytest.mark.parametrize(
-    "change", [lambda x: x[::2], lambda x: x[:3].astype(">f4"), lambda x: np.asfortranarray(x[:3])]
-)
-def test_values_that_lie_otherwise_are_copied(change):
-    values = change(np.arange(12, dtype=np.float32).reshape(6, 2))
-    back = from_awkward(to_awkward(from_lengths(values, [1, 2])))
-    assert np.array_equal(back.values, values)
-    assert back.dtype == np.float32
 
 
 def test_a_tail_is_left_out():

@@ -7,33 +7,19 @@ from scree_core import Array, ShapeError, from_lengths
 from scree_core.bridges import from_tf_ragged, to_tf_ragged
 from scree_core.errors import ArgumentTypeError
 
+from .rows import RowsComeBack, check_equal, make
+
 tf = pytest.importorskip("tensorflow", reason="the bridge to TensorFlow needs it")
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="TensorFlow's bfloat16 is that of ml_dtypes")
 
 ALIGNMENT = 64  # bytes, of every tensor that TensorFlow allocates
 
 
-def make(features=(), dtype=np.float32, offset_dtype=np.int32):
-    offsets = np.array([0, 2, 2, 5], offset_dtype)
-    return Array(np.arange(5 * np.prod(features, dtype=int)).reshape(5, *features).astype(dtype), offsets)
-
-
-def check_equal(got, expected):
-    assert got.values.dtype == expected.values.dtype
-    assert got.values.shape == expected.values.shape
-    assert got.offsets.dtype == expected.offsets.dtype
-    assert np.array_equal(got.values, expected.values)
-    assert np.array_equal(got.offsets, expected.offsets)
-
-
 # ------------------------------------------------------------------ there and back
 
 
-@pytest.mark.parametrize("features", [(), (2,), (3, 2), (0,)], ids=str)
-@pytest.mark.parametrize("offset_dtype", [np.int32, np.int64])
-def test_rows_come_back_as_they_were(features, offset_dtype):
-    arr = make(features, offset_dtype=offset_dtype)
-    check_equal(from_tf_ragged(to_tf_ragged(arr)), arr)
+class TestRows(RowsComeBack):
+    there, back = staticmethod(to_tf_ragged), staticmethod(from_tf_ragged)
 
 
 @pytest.mark.parametrize(
@@ -41,12 +27,6 @@ def test_rows_come_back_as_they_were(features, offset_dtype):
 )
 def test_dtypes_come_back(dtype):
     check_equal(from_tf_ragged(to_tf_ragged(make((2,), dtype))), make((2,), dtype))
-
-
-@pytest.mark.parametrize("batch", [0, 2])
-def test_batches_without_elements_come_back(batch):
-    arr = from_lengths(np.zeros((0, 3), np.int16), [0] * batch)
-    check_equal(from_tf_ragged(to_tf_ragged(arr)), arr)
 
 
 @pytest.mark.parametrize("offset_dtype", [np.int32, np.int64])
@@ -65,14 +45,6 @@ def test_a_ragged_tensor_of_uniform_rows_is_fine():
 
 def test_a_slice_is_the_rows_it_shows():
     assert [row.tolist() for row in from_tf_ragged(to_tf_ragged(make())[1:])] == [[], [2, 3, 4]]
-
-
-@pytest.mark.parametrize(
-    "change", [lambda x: x[::2], lambda x: x[:3].astype(">f4"), lambda x: np.asfortranarray(x[:3])]
-)
-def test_values_that_lie_otherwise_come_right(change):
-    values = change(np.arange(12, dtype=np.float32).reshape(6, 2))
-    assert np.array_equal(from_tf_ragged(to_tf_ragged(from_lengths(values, [1, 2]))).values, values)
 
 
 def test_a_tail_is_left_out():

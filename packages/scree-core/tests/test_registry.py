@@ -32,9 +32,20 @@ def test_numpy_is_always_there(plugins):
     assert registry.candidates(np.ndarray).overlays == ()
 
 
-@pytest.mark.parametrize("make", [np.memmap, np.ma.MaskedArray, type("Mine", (np.ndarray,), {})])
+@pytest.mark.parametrize("make", [np.memmap, np.recarray, type("Mine", (np.ndarray,), {})])
 def test_subclasses_belong_to_the_backend_of_their_base(plugins, make):
     assert registry.candidates(make).base.name == "numpy"
+
+
+@pytest.mark.parametrize("make", [np.ma.MaskedArray, type("Mine", (np.ma.MaskedArray,), {})])
+def test_a_masked_array_is_nobodys(plugins, make):
+    with pytest.raises(scree.ArgumentTypeError, match=f"a {make.__name__} has a mask, which scree would lose"):
+        registry.candidates(make)
+    assert not registry.load("numpy").owns(np.zeros(3).view(make))
+
+
+def test_a_matrix_has_no_mask(plugins):
+    assert registry.candidates(np.matrix).base.name == "numpy"
 
 
 def test_a_type_belongs_to_the_backend_named_like_its_root_module(plugins):

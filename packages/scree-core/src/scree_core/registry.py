@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scree_core import array_api, programs
 from scree_core.backend import CONTRACT, OPS, Backend
-from scree_core.errors import BackendLoadError, BackendNotInstalledError
+from scree_core.errors import ArgumentTypeError, BackendLoadError, BackendNotInstalledError
 from scree_core.numpy_backend import NumpyBackend
 from scree_core.overlay import Overlay
 
@@ -55,6 +55,8 @@ def candidates(array_type: type) -> Candidates:
         No installed backend owns such arrays; the message says what to install.
     BackendLoadError
         One does, but it, or an overlay on it, can't be loaded.
+    ArgumentTypeError
+        It is NumPy's masked array: scree's functions would take what its mask hides for data.
     """
     try:
         return _by_type[array_type]
@@ -70,7 +72,13 @@ def backend_of(x: object) -> Backend[Any]:
 def _resolve(array_type: type) -> Candidates:
     names = installed()
     for base in array_type.__mro__:
-        root = base.__module__.split(".", 1)[0]
+        root, *inner = base.__module__.split(".")
+        if root == "numpy" and inner[:1] == ["ma"]:
+            raise ArgumentTypeError(
+                f"a {array_type.__name__} has a mask, which scree would lose: fill it, x.filled(value), or take x.data "
+                "where nothing is masked; of a padded batch take what isn't, "
+                "scree.from_padded(x.data, ~numpy.ma.getmaskarray(x))"
+            )
         name = ALIASES.get(root, root)
         if name in names:
             found = _candidates_named(name)

@@ -44,6 +44,8 @@ class Array(Elementwise, Generic[ArrayT]):
     ShapeError
         A ``ValueError``: an invariant above doesn't hold, or the two are on different devices. Offsets that
         the host can read without a sync are checked whole; for others see ``validate``.
+    ArgumentTypeError
+        Something is no array, or they are of two libraries, or NumPy's masked arrays, whose mask would be lost.
     BackendNotInstalledError
         No installed backend owns such arrays; the message says what to install.
 

@@ -8,7 +8,7 @@ from typing import Any
 from scree_core.errors import BackendNotInstalledError
 
 
-def library(module: str, bridge: str, install: str) -> Any:
+def library(module: str, bridge: str, install: str, instead: str = "") -> Any:
     """Import the library that a bridge leads to, or say how to install it.
 
     Parameters
@@ -19,6 +19,8 @@ def library(module: str, bridge: str, install: str) -> Any:
         Who needs it, for the message.
     install : str
         What to give to ``pip install``.
+    instead : str, optional
+        What does without it, for the end of the message.
 
     Returns
     -------
@@ -36,5 +38,5 @@ def library(module: str, bridge: str, install: str) -> Any:
         if (error.name or "").split(".")[0] != missing:
             raise  # installed, but broken
         raise BackendNotInstalledError(
-            f"scree.bridges.{bridge} needs {install}, but there is no {missing}.\n    pip install {install}"
+            f"scree.bridges.{bridge} needs {install}, but there is no {missing}{instead}.\n    pip install {install}"
         ) from None

@@ -10,23 +10,16 @@ import numpy as np
 from scree_core.arguments import INTEGER_DTYPES
 from scree_core.backend import FLOAT_DTYPES
 from scree_core.bridges.bfloat16 import bfloat16
+from scree_core.bridges.library import library
 from scree_core.bridges.manifest import Manifest
-from scree_core.errors import ArgumentError, BackendNotInstalledError
+from scree_core.errors import ArgumentError
 
 DTYPES = (*FLOAT_DTYPES, *INTEGER_DTYPES, "bool", "complex64")
 
 
 def check_installed() -> None:
     """Raise an error that says what to install, where the library is missing."""
-    try:
-        import safetensors.numpy  # noqa: F401  # pyrefly: ignore[missing-import]
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "safetensors":
-            raise  # installed, but broken
-        raise BackendNotInstalledError(
-            "a .safetensors file needs the library safetensors, which isn't installed; or use .npz.\n"
-            "    pip install safetensors"
-        ) from error
+    library("safetensors.numpy", "save/load", "safetensors", "; or use .npz")
 
 
 def write(path: Path, tensors: dict[str, np.ndarray], manifest: Manifest) -> None:

@@ -159,7 +159,7 @@ def offsets_from_segment_ids(segment_ids: Any, batch_size: int | None = None, na
 
 
 def _host_integers(numbers: Any, name: str) -> np.ndarray:
-    if isinstance(numbers, (np.ndarray, list, tuple, range)):
+    if isinstance(numbers, (list, tuple, range)):
         host = _as_host(numbers, name)
     elif hasattr(numbers, "dtype"):
         host = backend_of(numbers).to_numpy(numbers)

@@ -25,7 +25,8 @@ class NumpyBackend(Backend[np.ndarray]):
         return (np.ndarray,)
 
     def owns(self, x: object) -> bool:
-        return isinstance(x, np.ndarray)
+        # Not masked arrays, whose mask would be lost; asked last, for it imports numpy.ma.
+        return isinstance(x, np.ndarray) and (type(x) is np.ndarray or not isinstance(x, np.ma.MaskedArray))
 
     @property
     def xp(self) -> Namespace:
