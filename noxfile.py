@@ -15,7 +15,7 @@ nox.needs_version = ">=2026.4"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # skipped with the reason, on CI too
-nox.options.sessions = ["lint", "types", "docs", "wheels", "budgets", "tests", "backends", "bridges"]
+nox.options.sessions = ["lint", "types", "docs", "wheels", "budgets", "tests", "backends", "bridges", "hf"]
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MAIN = "3.11"  # the Python that gets every framework
@@ -24,9 +24,11 @@ PARALLEL = ("-n", "auto", "--dist", "worksteal")
 PAGES = ("docs", "README.md")  # one process: the blocks of a page build on each other
 BACKENDS = ("scree-torch", "scree-triton", "scree-jax", "scree-mlx")
 
+TRANSFORMERS = "transformers==5.23.0"
+
 # The libraries that bridges lead to, as they were last seen to agree.
 BRIDGED = (
-    *("awkward==2.14.0", "pyarrow==26.0.1", "safetensors==0.8.0", "transformers==5.23.0"),
+    *("awkward==2.14.0", "pyarrow==26.0.1", "safetensors==0.8.0", TRANSFORMERS),
     *("torch-geometric==2.8.1", "jraph==0.0.6.dev0", "fbgemm-gpu-cpu==1.8.0", "expecttest==0.3.0"),
 )
 TENSORFLOW = "tensorflow-cpu==2.21.0"
@@ -39,7 +41,7 @@ ENGINES = (
     *("vllm==0.33.0", "sglang==0.5.23"),
     *("fa3-fwd==0.0.3", "flash-attn-4==4.0.0b36", "flashinfer-python==0.7.2.post1", "transformer-engine==2.20.2"),
 )
-FOR_ENGINES = ("psutil", "pyzmq", "urllib3", "regex", "transformers==5.23.0")
+FOR_ENGINES = ("psutil", "pyzmq", "urllib3", "regex", TRANSFORMERS)
 
 # What each kind of device can run, and what makes JAX find it.
 DEVICES = {
@@ -195,6 +197,15 @@ def bridges(session: nox.Session, to: str) -> None:
         session.install("--no-deps", *alone)
     names = ",".join(requirement.split("==")[0] for requirement in (*tested, *alone))
     session.run("pytest", "tests/bridges", "docs/bridges.md", *session.posargs, env={"SCREE_BRIDGED": names})
+
+
+@nox.session(python=MAIN)
+def hf(session: nox.Session) -> None:
+    """Test models of transformers on packed rows."""
+    _install(session, *_editable(*CORE, "scree-torch"), *_group("test"), TRANSFORMERS)
+    env = {"SCREE_REQUIRE": "numpy,torch,transformers", "HF_HUB_OFFLINE": "1"}
+    session.run("pytest", *PARALLEL, *(session.posargs or ["tests/hf"]), env=env)
+    session.run("pytest", "docs/guides/transformers.md", env=env)
 
 
 @nox.session(python=MAIN)

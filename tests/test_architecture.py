@@ -88,10 +88,10 @@ def test_core_depends_on_numpy_alone():
     assert [re.match(r"[\w-]+", entry)[0] for entry in PROJECTS["scree-core"]["project"]["dependencies"]] == ["numpy"]
 
 
-def test_the_extras_of_scree_are_its_backends():
+def test_the_extras_of_scree_are_its_backends_and_transformers():
     extras = PROJECTS["scree"]["project"]["optional-dependencies"]
     backends = {name.removeprefix("scree-") for name in DISTRIBUTIONS} - {"scree", "core"}
-    assert set(extras) == {*backends, "all"}
+    assert set(extras) == {*backends, "transformers", "all"}
     assert all(extras[name] == [f"scree-{name}=={VERSION}"] for name in backends)
     assert set(re.fullmatch(r"scree\[(.*)\]", extras["all"][0])[1].split(",")) == backends
 

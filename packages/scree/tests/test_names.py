@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -21,6 +22,16 @@ def test_its_own_modules_are_attributes_without_an_import(name):
     code = f"import scree, sys; early = 'scree.' + {name!r}.split('.')[0] in sys.modules; scree.{name}; print(early)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_hugging_face_comes_with_pytorch_or_says_what_to_install():
+    code = "import scree, scree_core; scree.hf.register"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if find_spec("scree_torch") is None:
+        assert 'pip install "scree[torch,transformers]"' in run.stderr
+        assert "BackendNotInstalledError" in run.stderr
+    else:
+        assert run.returncode == 0, run.stderr
 
 
 def test_an_unknown_name_is_an_attribute_error():

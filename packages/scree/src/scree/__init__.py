@@ -10,16 +10,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from scree import bridges as bridges
+    from scree import hf as hf
     from scree import kernels as kernels
     from scree_core import *  # noqa: F403
     from scree_core import __all__ as __all__
 
 
+_MODULES = ("bridges", "hf", "kernels")
+
+
 def __getattr__(name: str) -> Any:
-    """Import ``scree_core``, ``scree.bridges`` or ``scree.kernels`` when something of theirs is first asked for."""
+    """Import ``scree_core``, or a module of ``scree`` itself, when something of theirs is first asked for."""
     from importlib import import_module
 
-    if name in ("bridges", "kernels"):
+    if name in _MODULES:
         return import_module(f"scree.{name}")
     core = import_module("scree_core")
     if name not in core.__all__ and name != "__all__":
@@ -29,4 +33,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__getattr__("__all__"), "bridges", "kernels"]
+    return [*__getattr__("__all__"), *_MODULES]

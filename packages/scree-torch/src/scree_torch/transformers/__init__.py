@@ -1,0 +1,10 @@
+"""transformers' models on packed rows; ``scree.hf`` is the name for users.
+
+Importing this imports no transformers; each function does when it needs it.
+"""
+
+from scree_torch.transformers.attention import scree_attention
+from scree_torch.transformers.mask import scree_mask
+from scree_torch.transformers.register import register
+
+__all__ = ["register", "scree_attention", "scree_mask"]
