@@ -94,7 +94,8 @@ def _resolve(array_type: type) -> Candidates:
 
 def _offer(backend: Backend[Any]) -> None:
     """Let a backend without an entry point be found by its name."""
-    installed()[backend.name] = lambda: lambda: backend
+    global _found
+    _found = {**installed(), backend.name: lambda: lambda: backend}  # not in place: others may be going through it
 
 
 def _is_installed(name: str) -> bool:
