@@ -74,6 +74,8 @@ def _look_for_wheels_where_pip_does() -> None:
 
 
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
+# Some containers forbid it; then every worker and child process compiles all of torch and JAX for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _offer_every_installed_python()
 _look_for_wheels_where_pip_does()
 
@@ -180,6 +182,9 @@ def backends(session: nox.Session) -> None:
     _install(session, *_editable(*CORE, *BACKENDS), *_group("test"))
     env = {"SCREE_REQUIRE": "numpy,torch,triton,jax,mlx", "TRITON_INTERPRET": "1", "JAX_PLATFORMS": "cpu"}
     env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # the suite compiles thousands of tiny programs, and runs each once
+    # What one process has compiled, the others load: kept beside the packages it was compiled with, and no longer.
+    env["JAX_COMPILATION_CACHE_DIR"] = f"{Path(session.virtualenv.location, 'jax-programs').resolve()}"
+    env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     paths = session.posargs or [*(f"packages/{name}" for name in (*BACKENDS, "scree")), "tests"]
     session.run("pytest", *PARALLEL, *paths, env=env)
     session.run("pytest", *PAGES, env=env)

@@ -45,11 +45,13 @@ class Machinery:
     overlay: ClassVar[type[Overlay] | None] = None
     """The overlay's class, in a suite for an overlay."""
     _entries: ClassVar[dict[str, Entry]]
+    _dtypes: ClassVar[dict[Any, list[str]]]
     _shared: ClassVar[bool] = False
     _plugin: ClassVar[Backend[Any]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._dtypes = {}
         if cls.__module__.startswith(PACKAGE):
             return
         suite = next(base for base in cls.__mro__ if base.__module__.startswith(PACKAGE))
