@@ -20,6 +20,7 @@ from scree_jax import geometry, namespace, norms, padding, reductions
 from scree_jax.attention.blocked import blocked
 from scree_jax.attention.entry import attend
 from scree_jax.convert import from_numpy
+from scree_jax.cross_entropy import cross_entropy
 from scree_jax.cumsum import cumsum
 from scree_jax.precision import narrowed, widened
 from scree_jax.pytree import register
@@ -204,6 +205,9 @@ class JaxBackend(Backend[jax.Array]):
 
     def varlen_cumsum(self, x: jax.Array, layout: Layout[jax.Array]) -> jax.Array:
         return narrowed(cumsum(widened(x), self.segment_ids(layout, x.shape[0])), x)
+
+    def varlen_cross_entropy(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return cross_entropy(logits, labels)
 
     def _reduced(self, reduce: Callable[..., jax.Array], x: jax.Array, layout: Layout[jax.Array], empty: Any) -> Any:
         return narrowed(reduce(widened(x), *self._rows(layout, x), empty=_hashable(empty)), x)
