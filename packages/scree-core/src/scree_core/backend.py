@@ -353,6 +353,10 @@ class Backend(Plugin, Generic[ArrayT]):
 
         return self.with_vjp(fn, vjp)(logits)[0]
 
+    def as_one(self, fn: Callable[..., ArrayT], arrays: tuple[Any, ...], **options: Any) -> ArrayT:
+        """Return ``fn(xp, *arrays, **options)``, small steps of core's; a library that compiles makes one of them."""
+        return fn(self.xp, *arrays, **options)
+
     def _with_reference_vjp(self, op: str, x: ArrayT, offsets: np.ndarray, *options: Any) -> ArrayT:
         def fn(x: ArrayT) -> tuple[ArrayT, ...]:
             return (self._narrow(self.run_reference(op, (x,), (offsets,), *options), x),)

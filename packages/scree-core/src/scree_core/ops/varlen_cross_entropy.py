@@ -11,8 +11,7 @@ from scree_core.array import Array
 from scree_core.array.elementwise import check_same_layout
 from scree_core.dispatch import Call, run
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
-from scree_core.layout import Layout
-from scree_core.protocols import ArrayT
+from scree_core.protocols import ArrayT, Namespace
 from scree_core.reference.making import constant
 from scree_core.tail import without_tail
 
@@ -163,35 +162,30 @@ def _form(x: Any) -> str:
 
 def _targets(logits: Array[Any], labels: Any, shift: bool, ignore_index: int) -> Any:
     """Return what each element is compared with: a class, -1 for nothing, ``vocab`` for what is no class."""
-    backend, layout, vocab = logits.backend, layout_of(logits), logits.values.shape[1]
-    xp = backend.xp
-    found = without_tail(backend, labels, logits.layout)
-    if backend.dtype_name(found) not in ("int32", "int64"):
-        found = xp.astype(found, xp.int32)
+    backend, layout = logits.backend, layout_of(logits)
+    labels = without_tail(backend, labels, logits.layout)
+    if backend.dtype_name(labels) not in ("int32", "int64"):
+        labels = backend.astype(labels, "int32")
+    total, at = labels.shape[0], None
     if shift:
-        found = _shifted(xp, found, layout)
-    counts = found != int(ignore_index)
-    if shift or layout.tail:
-        counts = counts & _has_label(backend, layout, logits.total_length if layout.tail else found.shape[0], shift)
-    found = xp.where((found >= 0) & (found < vocab), found, constant(xp, vocab, found))
-    return xp.where(counts, found, constant(xp, -1, found))
+        at = backend.positions(layout, total)
+    elif layout.tail:
+        at = backend.segment_ids(layout, total)
+    options = {"shift": shift, "ignore_index": int(ignore_index), "vocab": logits.values.shape[1]}
+    return backend.as_one(_compared, (labels, layout.offsets, at), batch=layout.batch_size, **options)
 
 
-def _has_label(backend: Any, layout: Layout[Any], total: int, shift: bool) -> Any:
-    """Return whether each element has one to be compared with: bool ``(total,)``."""
-    if not shift:
-        return backend.segment_ids(layout, total) < layout.batch_size
-
-    def followed() -> Any:
+def _compared(
+    xp: Namespace, labels: Any, offsets: Any, at: Any, *, shift: bool, ignore_index: int, vocab: int, batch: int
+) -> Any:
+    alive = None if at is None else at < batch
+    if shift:  # by one, with the 0 that all offsets begin with behind the last
+        labels = xp.concat([labels, xp.astype(offsets[:1, ...], labels.dtype)], axis=0)[1:, ...]
         # What begins a row, and what is dead, has position 0.
-        return _shifted(backend.xp, backend.positions(layout, total), layout) > 0
-
-    return backend._derived(layout, "followed", followed)
-
-
-def _shifted(xp: Any, x: Any, layout: Layout[Any]) -> Any:
-    """Return what stands behind each element; 0, which every offsets begin with, behind the last."""
-    return xp.concat([x, xp.astype(layout.offsets[:1, ...], x.dtype)], axis=0)[1:, ...]
+        alive = xp.concat([at, offsets[:1, ...]], axis=0)[1:, ...] > 0
+    counts = labels != ignore_index if alive is None else (labels != ignore_index) & alive
+    found = xp.where((labels >= 0) & (labels < vocab), labels, constant(xp, vocab, labels))
+    return xp.where(counts, found, constant(xp, -1, labels))
 
 
 def _check_classes(logits: Array[Any], labels: Any, targets: Any, shift: bool) -> None:
@@ -205,21 +199,35 @@ def _check_classes(logits: Array[Any], labels: Any, targets: Any, shift: bool) -
 
 def _reduced(losses: Array[Any], targets: Any, reduction: str, num_items: Any) -> Any:
     backend, each, layout = losses.backend, front(losses), layout_of(losses)
-    xp = backend.xp
     if reduction == "sum":
-        return xp.sum(each)
+        return backend.as_one(_sum, (each,))
     if reduction == "token_mean":
-        return _over(xp, xp.sum(each), xp.sum(xp.astype(targets >= 0, xp.int32)) if num_items is None else num_items)
+        return backend.as_one(_token_mean, (each, targets, num_items))
     sums = backend.varlen_sum(each, layout, empty=0.0)
     if reduction == "row_sum":
         return sums
-    counts = backend.varlen_sum(xp.astype(targets >= 0, xp.int32), layout, empty=0)
-    if num_items is None:
-        num_items = xp.sum(xp.astype(counts > 0, xp.int32))
-    return _over(xp, xp.sum(_over(xp, sums, counts)), num_items)
+    counts = backend.varlen_sum(backend.as_one(_counts, (targets,)), layout, empty=0)
+    return backend.as_one(_mean_of_means, (sums, counts, num_items))
 
 
-def _over(xp: Any, total: Any, count: Any) -> Any:
+def _sum(xp: Namespace, x: Any) -> Any:
+    return xp.sum(x)
+
+
+def _counts(xp: Namespace, targets: Any) -> Any:
+    return xp.astype(targets >= 0, xp.int32)
+
+
+def _token_mean(xp: Namespace, losses: Any, targets: Any, num_items: Any) -> Any:
+    return _over(xp, xp.sum(losses), xp.sum(_counts(xp, targets)) if num_items is None else num_items)
+
+
+def _mean_of_means(xp: Namespace, sums: Any, counts: Any, num_items: Any) -> Any:
+    means = _over(xp, sums, counts)
+    return _over(xp, xp.sum(means), xp.sum(xp.astype(counts > 0, xp.int32)) if num_items is None else num_items)
+
+
+def _over(xp: Namespace, total: Any, count: Any) -> Any:
     """Return a quotient in the dtype of ``total``; a count of 0 is taken for 1."""
     if isinstance(count, (int, np.integer)):
         return total / max(int(count), 1)
