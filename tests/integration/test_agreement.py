@@ -37,6 +37,9 @@ CALLS = {
     "varlen_min": lambda a, x: scree.varlen_min(x, empty=0),
     "varlen_logsumexp": lambda a, x: scree.varlen_logsumexp(x, empty=0),
     "varlen_cumsum": lambda a, x: scree.varlen_cumsum(x).values,
+    "varlen_cross_entropy": lambda a, x: scree.varlen_cross_entropy(
+        x.with_values(x.values.reshape(TOTAL, -1)), x.positions
+    ),
 }
 
 

@@ -17,6 +17,7 @@ from scree_core.protocols import Namespace
 Q_OFFSETS = np.array([0, 0, 3, 3, 4, 9, 9], np.int32)
 K_OFFSETS = np.array([0, 2, 2, 5, 11, 12, 12], np.int32)  # every mix of fewer, more and no keys
 POSITIONS = np.array([0, 1, 2, 0, 3, 3, 4, 0, 1], np.int32)
+LABELS = np.array([1, 3, -1, -1, 0, 2, 3, 1, -1], np.int32)
 IDS = reference.segment_ids(np, Q_OFFSETS, 9)
 TOTALS = {"q": Q_OFFSETS, "k": K_OFFSETS, "row": np.arange(7)}
 
@@ -127,6 +128,7 @@ CASES = {
     "logsumexp": by_rows("varlen_logsumexp", normal(9, 2), "row", empty=0.0),
     "cumsum": by_rows("varlen_cumsum", normal(9, 2), "q"),
     "cumsum of scalars": by_rows("varlen_cumsum", normal(9), "q"),
+    "cross_entropy": Case("varlen_cross_entropy", {"logits": normal(9, 4)}, ("q",), ("q",), {"labels": LABELS}),
     "repeat_rows": Case("repeat_rows", {"dense": normal(6, 2)}, ("row",), ("q",), {"segment_ids": IDS}),
     "to_padded right": Case(
         "to_padded",

@@ -30,6 +30,9 @@ OPS = {
     "varlen_min": lambda x: scree.varlen_min(x, empty=0),
     "varlen_logsumexp": lambda x: scree.varlen_logsumexp(x, empty=0),
     "varlen_cumsum": lambda x: scree.varlen_cumsum(x).values,
+    "varlen_cross_entropy": lambda x: scree.varlen_cross_entropy(
+        x.with_values(x.values.reshape(x.total_length, -1)), x.segment_ids, reduction="row_mean_token_mean", num_items=3
+    ),
 }
 
 

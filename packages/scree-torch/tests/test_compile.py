@@ -51,6 +51,10 @@ OPS = {
     "varlen_max": lambda v, o: scree.varlen_max(scree.Array(v, o)),
     "varlen_min": lambda v, o: scree.varlen_min(scree.Array(v, o)),
     "varlen_logsumexp": lambda v, o: scree.varlen_logsumexp(scree.Array(v, o)),
+    "varlen_cross_entropy": lambda v, o: scree.varlen_cross_entropy(scree.Array(v, o), torch.arange(len(v)) % 4),
+    "losses by rows": lambda v, o: scree.varlen_cross_entropy(
+        scree.Array(v, o), torch.arange(len(v)) % 4, reduction="row_mean_token_mean", num_items=v[0, 0].long()
+    ),
     "varlen_attention": lambda v, o: scree.varlen_attention(*(heads(v * i, o) for i in (1, 2, 3)), causal=True).values,
     "varlen_attention, one Array": lambda v, o: scree.varlen_attention(*[heads(v, o)] * 3, sinks=v[0, :2]).values,
     "tail": lambda v, o: scree.varlen_softmax(scree.Array(v, o[:-1], tail=True)).values,

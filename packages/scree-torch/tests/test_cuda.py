@@ -58,6 +58,9 @@ OPS = {
     "varlen_min": scree.varlen_min,
     "varlen_logsumexp": scree.varlen_logsumexp,
     "varlen_cumsum": scree.varlen_cumsum,
+    "varlen_cross_entropy": lambda a: scree.varlen_cross_entropy(
+        a.with_values(a.values.flatten(1)), a.segment_ids, reduction="row_mean_token_mean"
+    ),
     "varlen_attention": lambda a: scree.varlen_attention(a, a, a, causal=True),
     "varlen_attention, everything": lambda a: scree.varlen_attention(
         a, a, a, window=(2, 1), softcap=5.0, sinks=a.values[0, :, 0], return_lse=True

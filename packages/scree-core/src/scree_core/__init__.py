@@ -36,6 +36,7 @@ from scree_core.layout import Layout
 from scree_core.ops import (
     repeat_rows,
     varlen_attention,
+    varlen_cross_entropy,
     varlen_cumsum,
     varlen_layernorm,
     varlen_logsumexp,
@@ -88,6 +89,7 @@ __all__ = [
     "unpack",
     "use_backend",
     "varlen_attention",
+    "varlen_cross_entropy",
     "varlen_cumsum",
     "varlen_layernorm",
     "varlen_logsumexp",

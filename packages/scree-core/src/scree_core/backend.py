@@ -17,34 +17,12 @@ from typing import Any, ClassVar, Generic
 import numpy as np
 
 from scree_core import reference, tail
+from scree_core.contract import CONTRACT
+from scree_core.contract import OPS as OPS
 from scree_core.errors import UnsupportedError
 from scree_core.layout import Layout, offsets_from_lengths
 from scree_core.plugin import Plugin
 from scree_core.protocols import ArrayT, Namespace
-
-CONTRACT = 1
-
-OPS = (
-    "pack",
-    "take_rows",
-    "to_padded",
-    "from_padded",
-    "segment_ids",
-    "positions",
-    "repeat_rows",
-    "varlen_attention",
-    "varlen_layernorm",
-    "varlen_rmsnorm",
-    "varlen_softmax",
-    "varlen_rope",
-    "varlen_sum",
-    "varlen_mean",
-    "varlen_max",
-    "varlen_min",
-    "varlen_logsumexp",
-    "varlen_cumsum",
-)
-"""Every op of the contract; each is a method of ``Backend`` with a working default."""
 
 HALF_DTYPES = ("float16", "bfloat16")
 FLOAT_DTYPES = ("float64", "float32", *HALF_DTYPES)
@@ -174,8 +152,9 @@ class Backend(Plugin, Generic[ArrayT]):
     ) -> Callable[..., tuple[ArrayT, ...]]:
         """Return ``fn`` with a gradient of its own: ``vjp(arrays, cotangents)``, one gradient for each array.
 
-        The defaults of attention, softmax and log-sum-exp go through this: the reference's own vjp rounds less
-        than a trace of its steps, and keeps none. Without an override the library differentiates ``fn`` by itself.
+        The defaults of attention, softmax, log-sum-exp and cross-entropy go through this: the reference's own vjp
+        rounds less than a trace of its steps, and keeps none. Without an override the library differentiates ``fn``
+        by itself.
         """
         return fn
 
@@ -357,6 +336,26 @@ class Backend(Plugin, Generic[ArrayT]):
     def varlen_cumsum(self, x: ArrayT, layout: Layout[ArrayT]) -> ArrayT:
         """Return the running sum within each row, inclusive."""
         return self._narrow(self.run_reference("varlen_cumsum", (x,), (self.host_offsets(layout),)), x)
+
+    def varlen_cross_entropy(self, logits: ArrayT, labels: ArrayT) -> ArrayT:
+        """Return each element's ``logsumexp(logits) - logits[label]``, ``(total,)``, in float32 or wider.
+
+        logits are ``(total, vocab)``, labels int ``(total,)``: the class that an element is compared with, already
+        shifted. Below 0 none is, which gives 0; ``vocab`` and more give NaN, as an infinite largest logit does.
+        """
+
+        def fn(logits: ArrayT) -> tuple[ArrayT, ...]:
+            return (self.run_reference("varlen_cross_entropy", (logits, labels)),)
+
+        def vjp(arrays: tuple[ArrayT, ...], cotangents: tuple[ArrayT, ...]) -> tuple[ArrayT, ...]:
+            (d_logits,) = self.run_reference("varlen_cross_entropy_vjp", (*cotangents, *arrays, labels))
+            return (self._narrow(d_logits, arrays[0]),)
+
+        return self.with_vjp(fn, vjp)(logits)[0]
+
+    def as_one(self, fn: Callable[..., ArrayT], arrays: tuple[Any, ...], **options: Any) -> ArrayT:
+        """Return ``fn(xp, *arrays, **options)``, small steps of core's; a library that compiles makes one of them."""
+        return fn(self.xp, *arrays, **options)
 
     def _with_reference_vjp(self, op: str, x: ArrayT, offsets: np.ndarray, *options: Any) -> ArrayT:
         def fn(x: ArrayT) -> tuple[ArrayT, ...]:

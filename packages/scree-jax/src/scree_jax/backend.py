@@ -6,6 +6,7 @@ Importing it registers ``scree.Array`` and ``scree.Layout`` as pytrees.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -20,6 +21,7 @@ from scree_jax import geometry, namespace, norms, padding, reductions
 from scree_jax.attention.blocked import blocked
 from scree_jax.attention.entry import attend
 from scree_jax.convert import from_numpy
+from scree_jax.cross_entropy import cross_entropy
 from scree_jax.cumsum import cumsum
 from scree_jax.precision import narrowed, widened
 from scree_jax.pytree import register
@@ -205,6 +207,14 @@ class JaxBackend(Backend[jax.Array]):
     def varlen_cumsum(self, x: jax.Array, layout: Layout[jax.Array]) -> jax.Array:
         return narrowed(cumsum(widened(x), self.segment_ids(layout, x.shape[0])), x)
 
+    def varlen_cross_entropy(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return cross_entropy(logits, labels)
+
+    def as_one(self, fn: Callable[..., jax.Array], arrays: tuple[Any, ...], **options: Any) -> jax.Array:
+        # A number is placed explicitly, which guards of transfers let pass, and compiled for no value of its own.
+        placed = [from_numpy(np.asarray(a, np.int32)) if isinstance(a, (int, np.integer)) else a for a in arrays]
+        return _as_one(fn, tuple(options.items()), *placed)
+
     def _reduced(self, reduce: Callable[..., jax.Array], x: jax.Array, layout: Layout[jax.Array], empty: Any) -> Any:
         return narrowed(reduce(widened(x), *self._rows(layout, x), empty=_hashable(empty)), x)
 
@@ -215,6 +225,11 @@ class JaxBackend(Backend[jax.Array]):
 def _hashable(number: Any) -> Any:
     """Return a number that equals itself, as the key of a compiled program must: NaN by its name."""
     return "nan" if number != number else number
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _as_one(fn: Callable[..., jax.Array], options: tuple[tuple[str, Any], ...], *arrays: Any) -> jax.Array:
+    return fn(namespace, *arrays, **dict(options))
 
 
 @jax.jit

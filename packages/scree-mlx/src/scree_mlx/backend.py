@@ -14,6 +14,7 @@ from scree_core.protocols import Namespace
 from scree_mlx import namespace, padding, rectangles, reductions
 from scree_mlx.attention_on_rectangles import Options
 from scree_mlx.convert import dtype_named, from_numpy, to_numpy
+from scree_mlx.cross_entropy import cross_entropy
 from scree_mlx.moving import gather
 from scree_mlx.segments import repeat, segment_ids
 from scree_mlx.varlen_attention import varlen_attention
@@ -195,3 +196,6 @@ class MlxBackend(Backend[mx.array]):
             return rectangles.of_layout(layout, x.shape[0], self.host_offsets, "varlen_cumsum")
 
         return self._narrow(varlen_cumsum(self._widen(x), layout.offsets, laid_out), x)
+
+    def varlen_cross_entropy(self, logits: mx.array, labels: mx.array) -> mx.array:
+        return cross_entropy(logits, labels)

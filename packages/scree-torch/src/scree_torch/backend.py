@@ -18,6 +18,7 @@ from scree_torch.pytree import register
 from scree_torch.tracing import PLAIN, is_real, settled
 from scree_torch.unsigned import reduce_as_int64
 from scree_torch.varlen_attention import Options, needs_lengths, varlen_attention
+from scree_torch.varlen_cross_entropy import varlen_cross_entropy
 from scree_torch.varlen_cumsum import varlen_cumsum
 from scree_torch.varlen_rope import varlen_rope
 from scree_torch.varlen_softmax import varlen_logsumexp, varlen_softmax
@@ -284,3 +285,6 @@ class TorchBackend(Backend[torch.Tensor]):
     def varlen_cumsum(self, x: torch.Tensor, layout: Layout[torch.Tensor]) -> torch.Tensor:
         ids, at = self.segment_ids(layout, x.shape[0]), self.positions(layout, x.shape[0])
         return varlen_cumsum(x, layout.offsets, ids, at, layout.max_length, tail=layout.tail)
+
+    def varlen_cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return varlen_cross_entropy(logits, labels)

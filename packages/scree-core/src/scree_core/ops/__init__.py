@@ -2,6 +2,7 @@
 
 from scree_core.ops.repeat_rows import repeat_rows
 from scree_core.ops.varlen_attention import varlen_attention
+from scree_core.ops.varlen_cross_entropy import varlen_cross_entropy
 from scree_core.ops.varlen_cumsum import varlen_cumsum
 from scree_core.ops.varlen_layernorm import varlen_layernorm
 from scree_core.ops.varlen_logsumexp import varlen_logsumexp
@@ -16,6 +17,7 @@ from scree_core.ops.varlen_sum import varlen_sum
 __all__ = [
     "repeat_rows",
     "varlen_attention",
+    "varlen_cross_entropy",
     "varlen_cumsum",
     "varlen_layernorm",
     "varlen_logsumexp",

@@ -16,6 +16,7 @@ from scree_core.reference.geometry import key_ranges, positions, rows, segment_i
 from scree_core.reference.repeat_rows import repeat_rows, repeat_rows_vjp
 from scree_core.reference.to_padded import to_padded, to_padded_vjp
 from scree_core.reference.varlen_attention import varlen_attention, varlen_attention_vjp
+from scree_core.reference.varlen_cross_entropy import varlen_cross_entropy, varlen_cross_entropy_vjp
 from scree_core.reference.varlen_cumsum import varlen_cumsum, varlen_cumsum_vjp
 from scree_core.reference.varlen_layernorm import varlen_layernorm, varlen_layernorm_vjp
 from scree_core.reference.varlen_logsumexp import varlen_logsumexp, varlen_logsumexp_vjp
@@ -38,6 +39,8 @@ __all__ = [
     "to_padded_vjp",
     "varlen_attention",
     "varlen_attention_vjp",
+    "varlen_cross_entropy",
+    "varlen_cross_entropy_vjp",
     "varlen_cumsum",
     "varlen_cumsum_vjp",
     "varlen_layernorm",

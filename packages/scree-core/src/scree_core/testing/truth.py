@@ -75,6 +75,7 @@ DIFFERENTIABLE: dict[str, tuple[str, ...]] = {
     "varlen_min": ("x",),
     "varlen_logsumexp": ("x",),
     "varlen_cumsum": ("x",),
+    "varlen_cross_entropy": ("logits",),
 }
 """The arguments that gradients are taken of, by op, in the order in which ``gradients`` returns them."""
 
@@ -109,7 +110,7 @@ def gradients(call: Call, cotangents: list[np.ndarray]) -> tuple[Any, ...]:
             starts = np.repeat(layout.offsets[:-1], layout.lengths)
             positions = np.arange(x.shape[0], dtype=starts.dtype) - starts
         return vjp(np, d_out, x, cos, sin, positions, **options)
-    if op in ("varlen_layernorm", "varlen_rmsnorm"):
+    if op in ("varlen_layernorm", "varlen_rmsnorm", "varlen_cross_entropy"):
         return vjp(np, d_out, *args, **options)
     if op == "repeat_rows":
         dense, layout, _ = args

@@ -13,6 +13,7 @@ from scree_core.testing.cases import (
     take_rows,
     to_padded,
     varlen_attention,
+    varlen_cross_entropy,
     varlen_cumsum,
     varlen_layernorm,
     varlen_rmsnorm,
@@ -35,6 +36,7 @@ _FILES = (
     varlen_rope,
     reductions,
     varlen_cumsum,
+    varlen_cross_entropy,
 )
 
 CASES: dict[str, list[Case]] = {}
