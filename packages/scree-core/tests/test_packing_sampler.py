@@ -66,6 +66,17 @@ def test_epochs_differ_and_come_again(algorithm):
     assert list(sampler(algorithm=algorithm, seed=1)) not in (first, second)
 
 
+@pytest.mark.parametrize("algorithm", ["bfd", "ffd", "next"])
+def test_shuffled_rows_keep_within_the_budget_and_dropped_ones_keep_their_names(algorithm):
+    one = sampler(max_tokens=25, algorithm=algorithm, over="drop")
+    for epoch in range(3):
+        one.set_epoch(epoch)
+        batches = list(one)
+        assert max(LENGTHS[batch].sum() for batch in batches) <= 25
+        assert sorted(i for batch in batches for i in batch) == np.flatnonzero(LENGTHS <= 25).tolist()
+        assert one.packing.dropped.tolist() == np.flatnonzero(LENGTHS > 25).tolist()
+
+
 def test_without_shuffling_all_epochs_are_alike():
     one = sampler(shuffle=False)
     first = list(one)

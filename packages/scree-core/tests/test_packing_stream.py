@@ -67,6 +67,7 @@ def test_the_state_goes_on_at_every_point(lengths, options):
         second.load_state_dict(state)
         assert second.state_dict() == first.state_dict()
         assert bins + run(second, lengths[at:]) + second.flush() == expected
+        assert (second.rows, second.dropped, second.lost) == (whole.rows, whole.dropped, whole.lost)
         bins += run(first, lengths[at : at + 1])
 
 

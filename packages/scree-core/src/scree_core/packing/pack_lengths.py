@@ -70,7 +70,7 @@ def pack_lengths(
     Notes
     -----
     Runs on the host. Pieces that take up equally much are placed together, so that the time depends on how many
-    different lengths there are: a million rows take about a second at capacities of some thousands, and some seconds
+    different lengths there are: a million rows take half a second at capacities of some thousands, and some seconds
     where nearly all lengths differ. It can be interrupted. About 150 bytes of memory for a piece while it runs.
 
     Empty rows are in bins as others are, and count for ``max_rows``.
