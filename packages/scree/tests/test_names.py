@@ -17,7 +17,7 @@ def test_every_name_of_core_is_one_of_scree():
         assert getattr(scree, name) is getattr(scree_core, name)
 
 
-@pytest.mark.parametrize("name", ["bridges.to_numpy", "kernels.reference", "kernels.triton"])
+@pytest.mark.parametrize("name", ["bridges.to_numpy", "kernels.reference", "kernels.triton", "packing.Packer"])
 def test_its_own_modules_are_attributes_without_an_import(name):
     code = f"import scree, sys; early = 'scree.' + {name!r}.split('.')[0] in sys.modules; scree.{name}; print(early)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

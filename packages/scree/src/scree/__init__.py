@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from scree import bridges as bridges
     from scree import hf as hf
     from scree import kernels as kernels
+    from scree import packing as packing
     from scree_core import *  # noqa: F403
     from scree_core import __all__ as __all__
 
 
-_MODULES = ("bridges", "hf", "kernels")
+_MODULES = ("bridges", "hf", "kernels", "packing")
 
 
 def __getattr__(name: str) -> Any:
