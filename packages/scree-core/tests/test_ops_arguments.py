@@ -31,12 +31,13 @@ def same(a, b):
 
 def calls(x, q):
     tables = np.ones((3, 1)), np.zeros((3, 1))
-    return {
+    more = {
         "repeat_rows": (np.zeros(3), x),
         "varlen_attention": (q, q, q),
+        "varlen_cross_entropy": (x, np.zeros(x.total_length, np.int64)),
         "varlen_rope": (x, *tables),
-        **{op: (x,) for op in scree.ops.__all__ if op not in ("repeat_rows", "varlen_attention", "varlen_rope")},
     }
+    return dict.fromkeys(scree.ops.__all__, (x,)) | more
 
 
 @pytest.mark.parametrize("op", scree.ops.__all__)
@@ -56,7 +57,8 @@ def test_anything_but_an_array_says_how_to_make_one(op, wrong, x, q):
 
 @pytest.mark.parametrize("op", [op for op in scree.ops.__all__ if op not in REDUCTIONS])
 def test_results_lie_as_the_input_does(op, x, q):
-    assert getattr(scree, op)(*calls(x, q)[op]).layout in (x.layout, q.layout)
+    options = {"reduction": "none"} if op == "varlen_cross_entropy" else {}  # by default a loss is one number
+    assert getattr(scree, op)(*calls(x, q)[op], **options).layout in (x.layout, q.layout)
 
 
 @pytest.mark.parametrize("op", REDUCTIONS)

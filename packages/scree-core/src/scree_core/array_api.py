@@ -116,7 +116,7 @@ def backend_for(array_type: type) -> ArrayApiBackend | None:
 
 def backend_named(name: str) -> ArrayApiBackend | None:
     """Return a backend for the library of that name, importing it, or None where none is installed that follows it."""
-    if not name.isidentifier():
+    if not (isinstance(name, str) and name.isidentifier()):
         return None
     try:
         module = import_module(name)
