@@ -310,9 +310,12 @@ def test_weights_are_refused(llama, batch):
         llama(**batch.packed, output_attentions=True)
 
 
-def test_masks_for_each_query_are_refused(llama, batch):
+@pytest.mark.parametrize("name", ["llama", "mistral, window"])
+def test_masks_for_each_query_are_refused(name, batch):
+    model = decoder(name)
+    model.set_attn_implementation("scree")
     with pytest.raises(UnsupportedError, match=r"shape \(4, 1, 12, 12\) tells of each query"):
-        llama(input_ids=batch.ids, attention_mask=torch.zeros(4, 1, 12, 12))
+        model(input_ids=batch.ids, attention_mask=torch.zeros(4, 1, 12, 12))
 
 
 def test_holes_within_a_window_are_refused(batch):

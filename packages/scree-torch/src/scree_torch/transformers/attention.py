@@ -89,9 +89,9 @@ def scree_attention(
     batch, _, queries, _ = query.shape
     told = Told(attention_mask, position_ids, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
     window = _window(sliding_window, causal, key.shape[2])
+    rows = rows_of(told, batch, queries, key.shape[2], query, ordered=causal or window is not None)
     if window is not None:
         check_no_holes(told)
-    rows = rows_of(told, batch, queries, key.shape[2], query, ordered=causal or window is not None)
     query, key, value = _in_one_dtype(query, key, value)
     out = varlen_attention(
         _gathered(query, rows.q),
