@@ -9,7 +9,6 @@ such call above the weights and what the optimizer keeps. Hidden states have to 
 
 from __future__ import annotations
 
-import argparse
 import gc
 import statistics
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from typing import Any
 import torch
 import transformers
 from harness import Row, report
-from triton_attention import environment, until
+from on_gpu import accelerator, options
+from triton_attention import until
 from workloads import log_normal
 
 import scree.hf
@@ -171,22 +171,14 @@ def compare(name: str, lengths: tuple[int, ...], trains: bool, calls: int) -> di
 
 def main() -> None:
     """Measure everything, or what fits into the time."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--calls", type=int, default=15, help="calls of each candidate (default 15)")
-    parser.add_argument("--json", action="store_true", help="also write the figures to benchmarks/results/")
-    parser.add_argument("--seconds", type=int, default=420, help="stop then, with what there is (default 420)")
-    chosen = parser.parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit("no CUDA device is here, and these are a GPU's figures")
+    chosen = options(__doc__, rounds=15, seconds=420)
     scree.hf.register()
-    where = environment()
-    device = f"{where['device']}, driver {where['driver']}, Triton {where['triton']}"
     tables: dict[str, list[Row]] = {}
     with until(chosen.seconds):
         for trains, workloads in ((True, TRAINING), (False, INFERENCE)):
             for name, lengths in workloads.items():
-                tables |= compare(name, lengths, trains, chosen.calls)
-    report("transformers-training", tables, write=chosen.json, library="transformers", accelerator=device)
+                tables |= compare(name, lengths, trains, chosen.rounds)
+    report("transformers-training", tables, write=chosen.json, library="transformers", accelerator=accelerator())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ which ``y.copy_(x)`` reads and writes. PyTorch's own norms, and those that its c
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +15,9 @@ from typing import Any
 import torch
 from competitors.flash_attention import BACKEND, DEVICE, Run, captured, error
 from harness import Row, at_most, report
+from on_gpu import accelerator, options
 from torch.nn import functional
-from triton_attention import environment, median_ms, until
+from triton_attention import median_ms, until
 from workloads import NORMS_GPU, ROPE_GPU, SOFTMAX_GPU, Layout
 
 import scree
@@ -179,22 +179,14 @@ def compare_backends(rounds: int) -> dict[str, list[Row]]:
 
 def main() -> None:
     """Measure everything, or what fits into the time."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each candidate (default 3)")
-    parser.add_argument("--json", action="store_true", help="also write the figures to benchmarks/results/")
-    parser.add_argument("--seconds", type=int, default=420, help="stop then, with what there is (default 420)")
-    chosen = parser.parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit("no CUDA device is here, and these are a GPU's figures")
-    where = environment()
-    device = f"{where['device']}, driver {where['driver']}, Triton {where['triton']}, ptxas {where['ptxas']}"
+    chosen = options(__doc__, rounds=3, seconds=420)
     tables: dict[str, list[Row]] = {}
     with until(chosen.seconds):
         tables |= compare_backends(chosen.rounds)
         for name, workload in NORMS_GPU.items():
             tables |= compare_norms(workload, chosen.rounds)
             print(f"{name} is done", flush=True)
-    report("triton-norms", tables, write=chosen.json, library="torch", accelerator=device)
+    report("triton-norms", tables, write=chosen.json, library="torch", accelerator=accelerator())
 
 
 if __name__ == "__main__":

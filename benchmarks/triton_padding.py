@@ -8,7 +8,6 @@ given as a share of the rate at which ``y.copy_(x)`` reads and writes. Packing i
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +16,9 @@ import numpy as np
 import torch
 from competitors.flash_attention import BACKEND, DEVICE, Run
 from harness import Row, at_most, report
+from on_gpu import accelerator, options
 from torch.nn.utils import rnn
-from triton_attention import environment, median_ms, until
+from triton_attention import median_ms, until
 from workloads import PADDING_GPU, Layout
 
 import scree
@@ -105,20 +105,12 @@ def check(op: str, runs: Runs) -> None:
 
 def main() -> None:
     """Measure everything, or what fits into the time."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each candidate (default 3)")
-    parser.add_argument("--json", action="store_true", help="also write the figures to benchmarks/results/")
-    parser.add_argument("--seconds", type=int, default=300, help="stop then, with what there is (default 300)")
-    chosen = parser.parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit("no CUDA device is here, and these are a GPU's figures")
-    where = environment()
-    device = f"{where['device']}, driver {where['driver']}, Triton {where['triton']}, ptxas {where['ptxas']}"
+    chosen = options(__doc__, rounds=3, seconds=300)
     tables: dict[str, list[Row]] = {}
     with until(chosen.seconds):
         for workload in PADDING_GPU.values():
             tables |= compare(workload, chosen.rounds)
-    report("triton-padding", tables, write=chosen.json, library="torch", accelerator=device)
+    report("triton-padding", tables, write=chosen.json, library="torch", accelerator=accelerator())
 
 
 if __name__ == "__main__":
