@@ -14,11 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from scree_core.backend import Backend
+from scree_core.dlpack import on_host
 from scree_core.errors import UnsupportedError
 from scree_core.protocols import Namespace
-
-HOST = 1
-"""DLPack's number of the CPU."""
 
 
 class ArrayApiBackend(Backend[Any]):
@@ -47,10 +45,10 @@ class ArrayApiBackend(Backend[Any]):
             raise UnsupportedError(f"{self.name} makes no array of NumPy's {a.dtype}: {error}") from error
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        return np.from_dlpack(x) if _on_host(x) else np.from_dlpack(x, device="cpu")
+        return np.from_dlpack(x) if on_host(x) else np.from_dlpack(x, device="cpu")
 
     def host_view(self, x: Any) -> np.ndarray | None:
-        return self.to_numpy(x) if _on_host(x) else None
+        return self.to_numpy(x) if on_host(x) else None
 
     def may_cache(self, x: Any) -> bool:
         return True  # traced arrays have no DLPack, without which no library is taken
@@ -136,8 +134,3 @@ def _backend(name: str, module: ModuleType, array_type: type) -> ArrayApiBackend
 
 def _is_complete(module: ModuleType) -> bool:
     return all(hasattr(module, name) for name in (*Namespace.__annotations__, "asarray"))
-
-
-def _on_host(x: Any) -> bool:
-    kind, _ = x.__dlpack_device__()
-    return int(kind) == HOST

@@ -172,15 +172,7 @@ class Backend(Plugin, Generic[ArrayT]):
 
     def layout_from_host(self, offsets: np.ndarray, *, like: ArrayT) -> Layout[ArrayT]:
         """Make a layout on the device of ``like`` from offsets in host memory, with every hint filled."""
-        lengths = np.diff(offsets)
-        placed = self.from_numpy(offsets, like=like)
-        return Layout.trusted(
-            placed,
-            total=int(offsets[-1]),
-            max_length=int(lengths.max(initial=0)),
-            min_length=int(lengths.min()) if lengths.size else 0,
-            host=offsets,  # kept, so that nothing has to read the device for it later
-        )
+        return Layout.known(self.from_numpy(offsets, like=like), offsets)
 
     def _derived(self, layout: Layout[ArrayT], key: str, build: Callable[[], Any]) -> Any:
         return layout.derived(key, build) if self.may_cache(layout.offsets) else build()

@@ -133,6 +133,18 @@ class Layout(Generic[ArrayT]):
         self._fill(offsets, total, max_length, min_length, host, None, tail)
         return self
 
+    @classmethod
+    def known(cls, offsets: ArrayT, host: np.ndarray) -> Layout[ArrayT]:
+        """Make a layout from right offsets and their values in host memory, with every hint filled."""
+        lengths = np.diff(host)
+        return cls.trusted(
+            offsets,
+            total=int(host[-1]),
+            max_length=int(lengths.max(initial=0)),
+            min_length=int(lengths.min()) if lengths.size else 0,
+            host=host,  # kept, so that nothing has to read the device for it later
+        )
+
     def learn_total(self, total: int) -> None:
         """Note how many elements there are, in a layout that is new and nobody else's yet."""
         object.__setattr__(self, "total", total)

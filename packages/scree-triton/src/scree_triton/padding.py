@@ -17,6 +17,7 @@ import triton.language as tl
 from scree_core.layout import INT32_MAX, Layout
 from scree_torch.backend import TorchBackend
 from scree_triton.alike import alike
+from scree_triton.columns import columns
 from scree_triton.launch import Variant, on_device_of
 from scree_triton.power_of_2 import power_of_2
 
@@ -133,11 +134,9 @@ def from_padded(
 def _seen(offsets: torch.Tensor) -> tuple[Layout[torch.Tensor], int]:
     """Return the layout of offsets, read on the host for all that there is to know, and their total."""
     host = _torch.to_numpy(offsets)
-    lengths = np.diff(host)
     if host[-1] <= INT32_MAX:
         host, offsets = host.astype(np.int32, copy=False), offsets.to(torch.int32)
-    total, longest, shortest = int(host[-1]), int(lengths.max()), int(lengths.min())
-    return Layout.trusted(offsets, total=total, max_length=longest, min_length=shortest, host=host), total
+    return Layout.known(offsets, host), int(host[-1])
 
 
 class _Spread(torch.autograd.Function):
@@ -192,10 +191,9 @@ def _spread_kernel(
     BLOCK_CELLS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    part, row, at = _place(width, FEATURES, BLOCK_ROWS, BLOCK_CELLS, BLOCK)
-    inside = (row < batch) & (at < width)
-    cell = row * width + at
-    element, is_real = _element_of(cell, row, at, inside, width, total, offsets_ptr, given_ptr, before_ptr, LEFT)
+    part, cell, inside, element, is_real = _cells(
+        batch, width, total, offsets_ptr, given_ptr, before_ptr, FEATURES, LEFT, BLOCK_ROWS, BLOCK_CELLS, BLOCK
+    )
     if mask_ptr is not None and part == 0:
         tl.store(mask_ptr + cell, is_real, mask=inside)
     feature = part * BLOCK + tl.arange(0, BLOCK)[None, :]
@@ -222,10 +220,9 @@ def _collect_kernel(
     BLOCK_CELLS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    part, row, at = _place(width, FEATURES, BLOCK_ROWS, BLOCK_CELLS, BLOCK)
-    inside = (row < batch) & (at < width)
-    cell = row * width + at
-    element, is_real = _element_of(cell, row, at, inside, width, total, offsets_ptr, given_ptr, before_ptr, LEFT)
+    part, cell, _, element, is_real = _cells(
+        batch, width, total, offsets_ptr, given_ptr, before_ptr, FEATURES, LEFT, BLOCK_ROWS, BLOCK_CELLS, BLOCK
+    )
     feature = part * BLOCK + tl.arange(0, BLOCK)[None, :]
     is_real = is_real[:, None] & (feature < FEATURES)
     x = tl.load(padded_ptr + cell[:, None] * STRIDE + feature, mask=is_real)
@@ -233,19 +230,27 @@ def _collect_kernel(
 
 
 @triton.jit
-def _place(width, FEATURES: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CELLS: tl.constexpr, BLOCK: tl.constexpr):
-    """Return which part of the features this program has, and row and position of its cells."""
+def _cells(
+    batch,
+    width,
+    total,
+    offsets_ptr,
+    given_ptr,
+    before_ptr,
+    FEATURES: tl.constexpr,
+    LEFT: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_CELLS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Return a program's part of the features, its cells, which of them exist, their elements, and which have one."""
     parts: tl.constexpr = (FEATURES + BLOCK - 1) // BLOCK
     program, of_row = tl.program_id(0) // parts, tl.cdiv(width, BLOCK_CELLS).to(tl.int32)
-    cell = tl.arange(0, BLOCK_ROWS * BLOCK_CELLS)
-    row = (program // of_row).to(tl.int64) * BLOCK_ROWS + cell // BLOCK_CELLS
-    at = (program % of_row).to(tl.int64) * BLOCK_CELLS + cell % BLOCK_CELLS
-    return tl.program_id(0) % parts, row, at
-
-
-@triton.jit
-def _element_of(cell, row, at, inside, width, total, offsets_ptr, given_ptr, before_ptr, LEFT: tl.constexpr):
-    """Return which element lies in each cell, and whether one does."""
+    own = tl.arange(0, BLOCK_ROWS * BLOCK_CELLS)
+    row = (program // of_row).to(tl.int64) * BLOCK_ROWS + own // BLOCK_CELLS
+    at = (program % of_row).to(tl.int64) * BLOCK_CELLS + own % BLOCK_CELLS
+    inside = (row < batch) & (at < width)
+    cell = row * width + at
     if given_ptr is not None:
         is_real = tl.load(given_ptr + cell, mask=inside, other=0) != 0
         element = tl.load(before_ptr + cell, mask=is_real, other=0).to(tl.int64)
@@ -257,7 +262,7 @@ def _element_of(cell, row, at, inside, width, total, offsets_ptr, given_ptr, bef
         if LEFT:
             element -= width - (stop - start)
         is_real = (element >= start) & (element < stop)
-    return element, is_real
+    return tl.program_id(0) % parts, cell, inside, element, is_real
 
 
 def _spread(x: torch.Tensor, cells: Cells, fill_value: Any, mask: torch.Tensor | None) -> torch.Tensor:
@@ -305,9 +310,7 @@ _variants: dict[object, Variant] = {}
 
 def _words(x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.dtype]:
     """Return x as ``(n, words)``, a view or else a copy of it, and the word: the longest that all addresses allow."""
-    flat = x.reshape(x.shape[0], -1)
-    if flat.shape[1] > 1 and flat.stride(1) != 1:
-        flat = flat.contiguous()
+    flat = columns(x)
     size = x.element_size()
     step = flat.shape[1] if flat.shape[0] == 1 else flat.stride(0)  # PyTorch looks at no others
     bits = flat.data_ptr() | out.data_ptr() | size * flat.shape[1] | size * step | 8

@@ -15,6 +15,7 @@ from scree_core.layout import Layout
 from scree_torch import reductions
 from scree_torch.segments import Segments, positions, segment_ids, segments
 from scree_triton.alike import alike
+from scree_triton.columns import columns
 from scree_triton.launch import Variant, on_device_of
 from scree_triton.power_of_2 import power_of_2
 
@@ -234,9 +235,7 @@ def _columns_of(x: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Return ``x``, a view or else a copy of it, in which features are neighbours, and the step between elements."""
     if x.is_contiguous() or not x.numel():
         return x, x.numel() // max(1, x.shape[0])
-    flat = x.reshape(x.shape[0], -1)
-    if flat.shape[1] > 1 and flat.stride(1) != 1:
-        flat = flat.contiguous()
+    flat = columns(x)
     return flat, flat.stride(0)
 
 

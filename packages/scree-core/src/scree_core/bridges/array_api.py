@@ -6,7 +6,8 @@ from typing import Any
 
 from scree_core.array import Array
 from scree_core.array_api import ArrayApiBackend
-from scree_core.bridges.memory import UNSHARED, detached, on_same_rows, refuse_to_share
+from scree_core.bridges.memory import detached, on_same_rows, refuse_to_share
+from scree_core.dlpack import UNSHARED
 
 
 def to_array_api(arr: Array[Any], target: ArrayApiBackend, *, copy: bool | None) -> Array[Any]:
@@ -48,14 +49,14 @@ def to_array_api(arr: Array[Any], target: ArrayApiBackend, *, copy: bool | None)
 
 def _taken(x: Any, arr: Array[Any], target: ArrayApiBackend, copy: bool | None) -> Any:
     source = arr.backend
-    is_given = copy is False or not (source.immutable or _is_read_only(x))
+    owned = copy or (copy is None and (source.immutable or _is_read_only(x)))
     try:
         taken = target.namespace.from_dlpack(detached(x))
     except UNSHARED as error:
         if copy is False:
             raise refuse_to_share(source.name, target.name, str(error).split("\n")[0]) from error
         return target.from_numpy(source.to_numpy(x))
-    return target.namespace.asarray(taken, copy=True) if copy or not is_given else taken
+    return target.namespace.asarray(taken, copy=True) if owned else taken
 
 
 def _is_read_only(x: Any) -> bool:

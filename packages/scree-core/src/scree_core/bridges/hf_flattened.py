@@ -237,9 +237,14 @@ def _host_offsets(name: str, ids: Any, total: int) -> np.ndarray:
         return offsets_from_segment_ids(host, name=name)
     if host.dtype.kind not in "iu":
         raise ShapeError(f"{name} must be integers, got {host.dtype}")
-    begins = np.ones(total, bool)
-    begins[1:] = np.diff(host.astype(np.int64)) != 1  # in a narrow dtype 255 + 1 may be 0
-    return offsets_from_lengths(np.diff(np.append(np.flatnonzero(begins), total)))
+    return offsets_from_lengths(np.diff(np.append(np.flatnonzero(begins_of(host)), total)))
+
+
+def begins_of(positions: np.ndarray) -> np.ndarray:
+    """Return where rows begin along the last axis, bool: wherever a position isn't the one before it plus 1."""
+    begins = np.ones(positions.shape, bool)
+    begins[..., 1:] = np.diff(positions.astype(np.int64)) != 1  # in a narrow dtype 255 + 1 may be 0
+    return begins
 
 
 def _check_agree(arr: Array[Any], best: str, name: str, ids: Any) -> None:

@@ -24,28 +24,6 @@ def refuse_to_share(source: str, target: str, why: str) -> UnsupportedError:
     )
 
 
-UNSHARED = (AttributeError, BufferError, RuntimeError, TypeError, ValueError)
-"""What libraries raise where an array can't be handed over by DLPack."""
-
-
-def on_host(x: Any) -> bool:
-    """Tell whether an array lies in host memory, whose address others may be told by DLPack."""
-    try:
-        kind, _ = x.__dlpack_device__()
-    except UNSHARED:  # an array of several devices has none, and a traced one
-        return False
-    return int(kind) == 1  # kDLCPU
-
-
-def on_device(x: Any) -> bool:
-    """Tell whether an array lies in the memory of a single GPU or its like."""
-    try:
-        kind, _ = x.__dlpack_device__()
-    except UNSHARED:
-        return False
-    return int(kind) != 1
-
-
 def detached(x: Any) -> Any:
     """Return a tensor without its gradient, which PyTorch asks for before it lends memory; anything else as it is."""
     return x.detach() if getattr(x, "requires_grad", False) else x

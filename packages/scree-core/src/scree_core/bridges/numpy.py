@@ -8,7 +8,8 @@ import numpy as np
 
 from scree_core.arguments import check_array
 from scree_core.array import Array
-from scree_core.bridges.memory import check_copy, on_host, refuse_to_share
+from scree_core.bridges.memory import check_copy, refuse_to_share
+from scree_core.dlpack import on_host
 from scree_core.layout import Layout
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from scree_core import Array
 from scree_core.arguments import check_array
-from scree_core.bridges.memory import UNSHARED, check_copy, detached, on_device, on_same_rows, refuse_to_share
+from scree_core.bridges.memory import check_copy, detached, on_same_rows, refuse_to_share
+from scree_core.dlpack import UNSHARED, on_device
 from scree_core.errors import ShapeError, UnsupportedError
 from scree_jax.convert import from_numpy
 

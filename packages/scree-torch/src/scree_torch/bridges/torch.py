@@ -10,7 +10,8 @@ import torch
 
 from scree_core import Array, Backend
 from scree_core.arguments import check_array
-from scree_core.bridges.memory import UNSHARED, check_copy, on_device, on_same_rows, refuse_to_share
+from scree_core.bridges.memory import check_copy, on_same_rows, refuse_to_share
+from scree_core.dlpack import UNSHARED, on_device
 from scree_torch.convert import from_numpy
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from scree_core import Array, Layout
+from scree_core.bridges.hf_flattened import begins_of
 from scree_core.errors import ShapeError, UnsupportedError
 from scree_core.layout import offsets_from_lengths
 from scree_torch.convert import from_numpy, to_numpy
@@ -73,16 +74,16 @@ def rows_of(told: Told, batch: int, queries: int, keys: int, like: torch.Tensor,
         return _packed(told, batch, queries, keys, like)
     if told.mask is not None:
         _check_mask(told.mask, batch, keys)
-        found = kept(told.mask, "rows", lambda: _read_mask(told.mask))
+        found = _mask_of(told.mask)
         _check_not_packed_too(told, found, queries, keys)
         if not ordered:
             return Rows(_whole(batch, queries, like), found.side)
         if queries == keys:
             return Rows(found.side, found.side)
-        return Rows(kept(told.mask, f"last {queries}", lambda: _read_mask(told.mask[:, -queries:])).side, found.side)
+        return Rows(_mask_of(told.mask, queries).side, found.side)
     if told.position_ids is not None and queries > 1:
-        begins = kept(told.position_ids, "begins", lambda: _read_positions(told.position_ids))
-        if begins is not None and begins.shape[-1] == queries:
+        begins = _begins_of(told.position_ids, queries)
+        if begins is not None:
             if queries != keys:
                 raise UnsupportedError(
                     f"position_ids begin anew within the {queries} new tokens, and the cache holds others before them; "
@@ -129,16 +130,19 @@ def _offsets(source: torch.Tensor, longest: Any, total: int, name: str, like: to
     return kept(source, f"{name} {total} {longest}", make)
 
 
+def _begins_of(position_ids: torch.Tensor, queries: int) -> np.ndarray | None:
+    """Return where rows begin, ``(batch or 1, queries)``, or None where they are whole or those are of others."""
+    found = kept(position_ids, "begins", lambda: _read_positions(position_ids))
+    return None if found is None or found.shape[-1] != queries else found
+
+
 def _read_positions(position_ids: torch.Tensor) -> np.ndarray | None:
-    """Return where rows begin, ``(batch, queries)``, or None where they are whole."""
     if position_ids.ndim == 3:
         raise UnsupportedError(
             f"position_ids of shape {tuple(position_ids.shape)} have several numbers for each token, which don't tell "
             "where rows begin; give cu_seq_lens_q and max_length_q, or an attention_mask"
         )
-    host = to_numpy(position_ids)
-    begins = np.ones(host.shape, bool)
-    begins[:, 1:] = np.diff(host.astype(np.int64)) != 1
+    begins = begins_of(to_numpy(position_ids))
     return begins if begins[:, 1:].any() else None
 
 
@@ -168,6 +172,11 @@ def _check_mask(mask: torch.Tensor, batch: int, keys: int) -> None:
         raise ShapeError(f"attention_mask must have shape (batch, length) = ({batch}, {keys}), got {tuple(mask.shape)}")
 
 
+def _mask_of(mask: torch.Tensor, last: int | None = None) -> _Mask:
+    """Return what there is to know of a mask, or of its last columns."""
+    return kept(mask, ("mask", last), lambda: _read_mask(mask if last is None else mask[:, -last:]))
+
+
 def _read_mask(mask: torch.Tensor) -> _Mask:
     host = to_numpy(mask).astype(bool)
     lengths = host.sum(axis=1)
@@ -181,11 +190,11 @@ def _check_not_packed_too(told: Told, mask: _Mask, queries: int, keys: int) -> N
     """Refuse a mask beside positions that begin anew within it: one of the two would be overlooked."""
     if told.position_ids is None or queries == 1 or told.position_ids.ndim != 2:
         return
-    begins = kept(told.position_ids, "begins", lambda: _read_positions(told.position_ids))
-    if begins is None or begins.shape[-1] != queries:
+    begins = _begins_of(told.position_ids, queries)
+    if begins is None:
         return
     real = mask.host[:, keys - queries :]
-    within = begins.copy() if begins.shape == real.shape else np.broadcast_to(begins, real.shape).copy()
+    within = np.broadcast_to(begins, real.shape).copy()
     within[:, 1:] &= real[:, 1:] & real[:, :-1]
     if within[:, 1:].any():
         row, at = np.argwhere(within[:, 1:])[0]
@@ -197,7 +206,7 @@ def _check_not_packed_too(told: Told, mask: _Mask, queries: int, keys: int) -> N
 
 def check_no_holes(told: Told) -> None:
     """Refuse a window where tokens in the middle are masked: what is left has other distances."""
-    if told.mask is not None and kept(told.mask, "rows", lambda: _read_mask(told.mask)).has_holes:
+    if told.mask is not None and _mask_of(told.mask).has_holes:
         raise UnsupportedError(
             "attention_mask has holes, and within a sliding window the distances of what is left would shrink; pad on "
             "the left or on the right alone"
@@ -219,7 +228,5 @@ def _filled(batch: int, length: int, device: torch.device) -> Side:
 
 def _layout(lengths: np.ndarray, device: torch.device) -> Layout[torch.Tensor]:
     host = offsets_from_lengths(lengths.astype(np.int64))
-    longest, shortest = int(lengths.max(initial=0)), int(lengths.min()) if lengths.size else 0
     with torch.inference_mode(False):  # what is kept may be saved for backward later
-        offsets = from_numpy(host, device)
-    return Layout.trusted(offsets, total=int(host[-1]), max_length=longest, min_length=shortest, host=host)
+        return Layout.known(from_numpy(host, device), host)
