@@ -131,12 +131,11 @@ class Packed:
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Attend to what came before in the document, and in a picture to what comes: ``(total, heads, head_dim)``."""
         q, k, v = (self.batch.tokens.with_values(x) for x in (q, k, v))
-        cos, sin = COS.to(q.dtype), SIN.to(q.dtype)
-        q, k = scree.varlen_rope(q, cos, sin), scree.varlen_rope(k, cos, sin)
+        q, k = scree.varlen_rope(q, COS, SIN), scree.varlen_rope(k, COS, SIN)
         out, lse = scree.varlen_attention(q, k, v, causal=True, return_lse=True)
 
-        # The patches still to come: no key is among them that was seen above. Two results of one query over different
-        # keys are one result, once each has the weight that its keys have in all.
+        # The patches still to come, none of which was seen above: in these rows the key at a query's own position is
+        # the patch behind it. Two results over different keys are one, once each has the weight of its keys in all.
         sooner, later = self.sooner.values, self.later.values
         q, k, v = (self.sooner.with_values(x) for x in (q.values[sooner], k.values[later], v.values[later]))
         more, more_lse = scree.varlen_attention(q, k, v, window=(0, -1), return_lse=True)
@@ -240,16 +239,15 @@ def show_who_sees_whom() -> None:
     documents = [[(TEXT, b"ab"), (IMAGE, bytes(4)), (CAPTION, b"c"), (IMAGE, bytes(2))], [(TEXT, b"d"), (IMAGE, b"\0")]]
     batch = make_batch(documents, [np.zeros((size, PATCH * PATCH), np.float32) for size in (4, 2, 1)])
     total = batch.tokens.total_length
-    same, votes = (
-        torch.zeros(total, 1, WIDTH // HEADS),
-        torch.eye(total)[:, None, :],
-    )  # all keys alike; key j votes for column j
+    same = torch.zeros(total, 1, WIDTH // HEADS)  # every key that is seen weighs the same
+    votes = torch.eye(total)[:, None]  # key j votes for column j
     seen = Packed(batch).attend(same, same, votes)[:, 0] > 0
 
     document, picture = batch.tokens.segment_ids, torch.full((total,), -1)
     picture[batch.kinds.values == IMAGE] = batch.patches.segment_ids.long()
     within = (picture[:, None] == picture) & (picture >= 0)
-    assert torch.equal(seen, (document[:, None] == document) & (torch.ones(total, total).tril().bool() | within))
+    expected = (document[:, None] == document) & (torch.ones(total, total).tril().bool() | within)
+    assert torch.equal(seen, expected), f"elements that see others than they should: {(seen != expected).nonzero()}"
 
     names = "".join(map(chr, batch.tokens.values.where(batch.kinds.values != IMAGE, ord("#"))))
     print("Two documents, with pictures of four patches, of two and of one; who (down) sees whom (across):\n")
@@ -314,20 +312,22 @@ def show_documents(model: Model, batch: Batch) -> None:
     blank = batch._replace(patches=batch.patches * 0.0)
     counts = [scree.varlen_sum(batch.kinds == kind) for kind in (TEXT, IMAGE, CAPTION)]
     losses = [loss_by_document(model, *which) for which in ((batch, TEXT), (batch, CAPTION), (blank, CAPTION))]
-    print(f"\n{'':8}{'elements of':>12}{'':20}{'loss of':>12}{'':8}{'of captions':>16}")
-    print(f"document{'text':>12}{'image':>10}{'caption':>10}{'text':>12}{'caption':>8}{'on blank images':>16}")
+    print(f"\n{'':8}{'elements':>30}{'loss':>18}{'with blank':>14}")
+    print(f"document{'text':>10}{'image':>10}{'caption':>10}{'text':>10}{'caption':>8}{'images':>14}")
     for i, (n, loss) in enumerate(zip(torch.stack(counts, 1).tolist(), torch.stack(losses, 1).tolist(), strict=True)):
         text, caption, blind = ("-" if math.isnan(x) else f"{x:.2f}" for x in loss)
-        print(f"{i:8}{n[TEXT]:12}{n[IMAGE]:10}{n[CAPTION]:10}{text:>12}{caption:>8}{blind:>16}")
+        print(f"{i:8}{n[TEXT]:10}{n[IMAGE]:10}{n[CAPTION]:10}{text:>10}{caption:>8}{blind:>14}")
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # of so small a model several spend their time waiting for each other
     fresh = draw_batch(np.random.default_rng(1))
     show_who_sees_whom()
     check(fresh)
 
     (model, packed, few, fast), (_, padded, many, slow) = (train(layout) for layout in (Packed, Padded))
     apart = max(abs(a - b) for a, b in zip(packed, padded, strict=True))
+    assert packed[-1] < packed[0], "it must have learned something"
     print(f"\n{STEPS} steps: loss {packed[0]:.3f} -> {packed[-1]:.3f}, the padded ones at most {apart:.0e} away.\n")
     print(f"{'':26}{'packed':>10}{'padded':>10}{'ratio':>8}")
     print(f"{'slots':26}{few:10,}{many:10,}{many / few:8.2f}")
