@@ -27,6 +27,7 @@ def test_attention_over_all_rows_is_found_and_named():
     assert set(report.origins) == {("change", "outputs"), ("nan", "outputs")}
     assert "first in attention (Attention)" in str(report)
     assert "row 0 in rows 1-2, by up to" in str(report)
+    assert str(report).count("  row 0 in rows 1-2") == 2  # of outputs, by contents and by NaN; gradients follow
 
 
 def test_a_mask_keeps_contents_apart_and_not_nan_and_the_report_says_so():
@@ -143,6 +144,15 @@ def test_padding_that_is_heard_is_found():
     assert pairs(report) == {(-1, 1)}
     assert "padding in row 1" in str(report)
     assert not leaks(Pooled(True), batch)
+
+
+def test_what_padding_hears_is_nobodys():
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+
+    def model(x, attention_mask):
+        return torch.where(attention_mask[..., None].bool(), x, x[0, 0] * x[1, 0])
+
+    assert not leaks(model, {"x": torch.randn(2, 3, 4), "attention_mask": mask}, probes="change")
 
 
 def test_of_a_matrix_each_entry_says_how_far_a_row_reaches():

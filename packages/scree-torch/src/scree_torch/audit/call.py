@@ -138,7 +138,7 @@ class Caller:
             terms.append(((flat @ along).to(wide) * down.to(flat.device)).sum())
         if not terms:
             return {}
-        total = torch.stack([term.double() for term in terms]).sum()
+        total = torch.stack([term.cpu().double() for term in terms]).sum()  # a model may lie on several devices
         found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         return {name: grad for name, grad in zip(leaves, found, strict=True) if grad is not None}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from scree_torch.audit.slots import NOBODY, Slots, slots_of
 
 USUAL = ("input_ids", "inputs_embeds", "input_values", "input_features", "decoder_input_ids", "labels")
 """What models of transformers are given for each token, or each row."""
+
+LASTING = (torch.Tensor, Array, str, int, float, type(None))
+"""What a model doesn't change by being called."""
 
 
 class Inputs:
@@ -44,8 +48,7 @@ class Inputs:
             self.all = dict(enumerate(batch if isinstance(batch, (tuple, list)) else (batch,)))
         self.all = {name: _usable(x) for name, x in self.all.items()}
         self.names = self._chosen(names)
-        values = [self.all[name] for name in self.names]
-        self.slots: Slots = slots_of(self.all, values[0], values[1:], rows)
+        self.slots = slots_of(self.all, self.names, rows)
         self.keep = sorted({int(number) for number in keep})
         unseen = [name for name in self.names if self.slots.elements(self.all[name]) is None]
         if names is None:  # such as one label for a whole batch of packed rows
@@ -80,9 +83,9 @@ class Inputs:
             _check_perturbable(name, self.all[name])
         return chosen
 
-    def call(self, model: Any, changed: Mapping[Any, Any]) -> Any:
-        """Call the model, with some of the arguments changed."""
-        arguments = self.all | dict(changed)
+    def call(self, model: Any, changed: dict[Any, Any]) -> Any:
+        """Call the model, with some of the arguments changed, and others, such as caches, as they were given."""
+        arguments = {name: x if isinstance(x, LASTING) else deepcopy(x) for name, x in (self.all | changed).items()}
         return model(**arguments) if self.is_mapping else model(*arguments.values())
 
     def perturbed(self, row: int, generator: torch.Generator) -> dict[Any, Any]:

@@ -11,6 +11,9 @@ import torch
 from scree_core import Array
 from scree_torch.audit.slots import NOBODY, Slots
 
+AT_ONCE = 4096
+"""Elements whose float64 copies exist at one time."""
+
 
 def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Go through tensors and Arrays in tuples, lists and mappings, with their names; other objects are passed over."""
@@ -26,17 +29,24 @@ def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def in_columns(x: torch.Tensor) -> torch.Tensor:
     """Return elements with all their features in one axis, ``(elements, features)``, without a graph."""
-    return x.detach().flatten(1) if x.ndim > 1 else x.detach()[:, None]
+    x = x.detach().cpu() if x.device.type == "mps" else x.detach()  # which has no float64
+    return x.flatten(1) if x.ndim > 1 else x[:, None]
 
 
 def distances(before: torch.Tensor, after: torch.Tensor) -> np.ndarray:
     """Return the largest difference in each element, ``(elements,)``; infinite where one of the two is NaN."""
     before, after = in_columns(before), in_columns(after)
-    if before.shape[1] == 0:
+    if before.numel() == 0:
         return np.zeros(before.shape[0])
+    parts = zip(before.split(AT_ONCE), after.split(AT_ONCE), strict=True)
+    return torch.cat([_apart(*part).amax(1) for part in parts]).cpu().numpy()
+
+
+def _apart(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    wide = torch.complex128 if before.is_complex() else torch.float64
+    apart = (before.to(wide) - after.to(wide)).abs()
     same = (before == after) | (before.isnan() & after.isnan())
-    apart = (before.double() - after.double()).abs() if not before.is_complex() else (before - after).abs().double()
-    return apart.nan_to_num(nan=torch.inf).masked_fill(same, 0.0).amax(1).cpu().numpy()
+    return apart.nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(same, 0.0)
 
 
 def became_nan(before: torch.Tensor, after: torch.Tensor) -> np.ndarray:

@@ -70,47 +70,50 @@ def rows_of_array(arr: Array[torch.Tensor]) -> np.ndarray:
     return rows
 
 
-def slots_of(batch: Mapping[Any, Any], first: Any, others: list[Any], rows: Any) -> Slots:
+def slots_of(batch: Mapping[Any, Any], names: list[Any], rows: Any) -> Slots:
     """Return the rows of a batch.
 
     Parameters
     ----------
     batch : mapping
         All that the model is called with.
-    first : torch.Tensor or Array
-        The input that is perturbed, ``(batch, length, ...)`` or ``(total, ...)``.
-    others : list of torch.Tensor or Array
-        More of them, such as the tokens of a decoder.
+    names : list
+        What of it is perturbed: first what the batch tells the rows of, ``(batch, length, ...)`` or ``(total, ...)``;
+        others may have lengths of their own, such as the tokens of a decoder.
     rows : array of whole numbers, optional
         The row of each slot, as the caller has it.
 
     Raises
     ------
     ShapeError
-        Rows don't fit the first input, or an attention mask doesn't.
+        Rows don't fit the first of them, or an attention mask doesn't.
     ArgumentError
         Rows below -1, or an attention mask of other values than 0 and 1.
     UnsupportedError
         Nothing tells the rows: positions with several numbers to a token, or a packed batch beside other lengths.
     """
+    first, others = batch[names[0]], {name: batch[name] for name in names[1:]}
     if rows is not None:
         return Slots(_given(rows, first))
     if isinstance(first, Array):
-        return Slots(*(rows_of_array(arr) for arr in (first, *others) if isinstance(arr, Array)))
+        return Slots(*(rows_of_array(arr) for arr in (first, *others.values()) if isinstance(arr, Array)))
     grid = _told(batch, first)
-    batch_size, length = grid.shape
-    shapes = {(x.shape[0], x.shape[1]) for x in others if isinstance(x, torch.Tensor) and x.ndim > 1}
-    more = [shape for shape in shapes if shape != grid.shape and shape[0] == batch_size]
+    more = [
+        (x.shape[0], x.shape[1])
+        for name, x in others.items()
+        if isinstance(x, torch.Tensor) and x.ndim > 1 and x.shape[0] == grid.shape[0]
+        and (x.shape[1] != grid.shape[1] or str(name).startswith("decoder_"))
+    ]  # fmt: skip
     if not more:
         return Slots(grid)
-    whole = np.arange(batch_size)[:, None]
-    if (grid[grid != NOBODY] != np.broadcast_to(whole, grid.shape)[grid != NOBODY]).any():
+    whole = np.broadcast_to(np.arange(grid.shape[0])[:, None], grid.shape)
+    if (grid[grid != NOBODY] != whole[grid != NOBODY]).any():
         raise UnsupportedError(
-            f"inputs of {length} and {more[0][1]} slots in one packed batch: which rows belong together isn't told; "
-            "audit padded rows, or name one of them with inputs="
+            f"inputs of {grid.shape[1]} and {more[0][1]} slots in one packed batch: which rows belong together isn't "
+            "told; audit padded rows, or name one of them with inputs="
         )
     mask = batch.get("decoder_attention_mask")
-    return Slots(grid, *(_masked(mask, shape) for shape in more))
+    return Slots(grid, *(_masked(mask, shape) for shape in set(more)))
 
 
 def _told(batch: Mapping[Any, Any], first: torch.Tensor) -> np.ndarray:

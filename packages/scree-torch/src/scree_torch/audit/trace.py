@@ -11,11 +11,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from scree_core import Array
-from scree_torch.audit.outputs import in_columns, tensors_in
+from scree_torch.audit.outputs import AT_ONCE, in_columns, tensors_in
 from scree_torch.audit.slots import NOBODY, Slots
-
-AT_ONCE = 4096
-"""Elements whose float64 copies exist at one time."""
 
 Seen = dict[int, tuple[np.ndarray, np.ndarray]]
 """Of each tensor, by its place, a number for each element, and the elements' rows."""
@@ -152,9 +149,7 @@ def first_backward(before: Trace, after: Trace, source: int | None = None) -> st
     found = [
         call.name
         for known, call in _pairs(before, after)
-        if call.got_back
-        and _differ(known.sent_back, call.sent_back, source)
-        and not _differ(known.got_back, call.got_back, source)
+        if _differ(known.sent_back, call.sent_back, source) and not _differ(known.got_back, call.got_back, source)
     ]
     inner = [name for name in found if not any(_is_inside(other, name) for other in found)]
     return inner[-1] if inner else None
