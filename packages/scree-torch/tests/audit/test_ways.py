@@ -109,22 +109,24 @@ def test_an_encoder_and_a_decoder_have_lengths_of_their_own():
     assert pairs(leaks(Both(True), batch)) == {(0, 1), (1, 0)}
 
 
-def test_what_pads_an_encoder_does_not_pad_its_decoder():
+@pytest.mark.parametrize("padded", ["attention_mask", "decoder_attention_mask"])
+def test_what_pads_one_of_an_encoder_and_a_decoder_does_not_pad_the_other(padded):
     torch.manual_seed(0)
-    embed = nn.Embedding(50, 4)
 
     class Both(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embed = embed
+            self.embed = nn.Embedding(50, 4)
 
-        def forward(self, input_ids, decoder_input_ids, attention_mask):
-            seen = (self.embed(input_ids) * attention_mask[..., None]).sum(1, keepdim=True)
-            return (self.embed(decoder_input_ids) + seen).cumsum(1)
+        def forward(self, input_ids, decoder_input_ids, **masks):
+            ones = torch.ones(2, 3)
+            given, made = (masks.get(name, ones)[..., None] for name in ("attention_mask", "decoder_attention_mask"))
+            seen = (self.embed(input_ids) * given).sum(1, keepdim=True)
+            return (self.embed(decoder_input_ids) * made + seen).flip(1).cumsum(1).flip(1)
 
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
-    batch = {"input_ids": ids_of(2, 3), "decoder_input_ids": ids_of(2, 3, seed=1), "attention_mask": mask}
-    assert not leaks(Both(), batch)  # where the decoder's last tokens were taken for padding, row 1 would hear it
+    batch = {"input_ids": ids_of(2, 3), "decoder_input_ids": ids_of(2, 3, seed=1), padded: mask}
+    assert not leaks(Both(), batch)  # as if padding were heard, where both had one mask
 
 
 def test_half_precision_is_audited():
