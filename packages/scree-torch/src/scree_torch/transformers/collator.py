@@ -135,7 +135,9 @@ class PackedCollator:
         )
         if types is not None:
             batch["token_type_ids"] = _with_tail(types, tail, 0)[None]
-        batch |= {name: torch.from_numpy(x) for name, x in batch.items() if isinstance(x, np.ndarray)}
+        for name, x in batch.items():
+            if isinstance(x, np.ndarray):  # one that is read-only is kept with the layout, and is no tensor's to change
+                batch[name] = torch.from_numpy(x if x.flags.writeable else x.copy())
         batch["cu_seq_lens_k"] = batch["cu_seq_lens_q"]  # one object, by which attention sees that they are the same
         return batch
 

@@ -135,8 +135,8 @@ class Examples:
 def _has_bins(given: Any) -> bool:
     if isinstance(given, Mapping):
         raise ArgumentTypeError(
-            "examples must be a list of examples, got a single one; with DataLoader(batch_size=None) let the data set "
-            "give bins, which are lists"
+            "examples must be a list of them, got one mapping; give [dataset[i] for i in rows], for dataset[rows] has "
+            "columns, and with DataLoader(batch_size=None) let the data set give bins, which are lists of examples"
         )
     if isinstance(given, (str, bytes, torch.Tensor)) or not isinstance(given, Sequence):
         raise ArgumentTypeError(f"examples must be a list of mappings with input_ids, got {type(given).__name__}")

@@ -101,36 +101,38 @@ def _row(row: Any, name: str, bools: bool) -> np.ndarray:
     if isinstance(row, np.ma.MaskedArray):
         raise ArgumentTypeError(f"{name}: a MaskedArray has a mask, which would be lost; use x.filled(value)")
     if isinstance(row, torch.Tensor):
-        if not row.is_cpu:
-            raise ArgumentError(
-                f"{name} is on {row.device}, and batches are put together in host memory; use x.cpu(), and let the "
-                "Trainer or batch.to(device) move whole batches"
-            )
-        if row.dtype in (torch.bfloat16, torch.float16):
-            row = row.float()  # which NumPy has too, to be refused below
-        found = row.detach().numpy()
+        found = row
     elif isinstance(row, (list, tuple)):
-        found = _of_list(row, name)
+        try:
+            found = np.array(row)
+        except ValueError as error:
+            raise ShapeError(f"{name} holds lists of several lengths; give each as an example of its own") from error
     elif hasattr(row, "__array__") or isinstance(row, (int, float, array)):
         found = np.asarray(row)
     else:
         hint = '; tokenise it first: tokenizer(text)["input_ids"]' if isinstance(row, (str, bytes)) else ""
         raise ArgumentTypeError(f"{name} must be a list, an array or a 1-D tensor, got {type(row).__name__}{hint}")
-    _check_shape(found.shape, name)
-    if found.dtype.kind not in ("iub" if bools else "iu"):
-        raise ArgumentTypeError(f"{name} must hold whole numbers, {_strange(found)}; convert them to int64")
-    if found.dtype == np.uint64 and found.max(initial=0) > INT64_MAX:
+    _check_shape(tuple(found.shape), name)
+    if not len(found):
+        return np.zeros(0, np.int64)  # torch.tensor([]) is float32
+    return _numbers(found, name, bools).astype(np.int64)
+
+
+def _numbers(found: Any, name: str, bools: bool) -> np.ndarray:
+    """Return a row as an array, after checking that it holds whole numbers that int64 can hold."""
+    if isinstance(found, torch.Tensor):
+        if not found.is_cpu:
+            raise ArgumentError(
+                f"{name} is on {found.device}, and batches are put together in host memory; use x.cpu(), and let the "
+                "Trainer or x.to(device) move whole batches"
+            )
+        if found.dtype in NARROW_TORCH or found.dtype in (torch.uint64, torch.bool):
+            found = found.numpy()
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in ("iub" if bools else "iu"):
+        raise ArgumentTypeError(f"{name} must hold whole numbers, got {_strange(found)}; convert them to int64")
+    if found.dtype == np.uint64 and found.max() > INT64_MAX:
         raise ArgumentError(f"{name} holds {found.max()}, which int64 can't; is that a token id?")
-    return found.astype(np.int64)
-
-
-def _of_list(row: Sequence[Any], name: str) -> np.ndarray:
-    if not row:
-        return np.zeros(0, np.int64)
-    try:
-        return np.array(row)
-    except ValueError as error:
-        raise ShapeError(f"{name} holds lists of several lengths; give each as an example of its own") from error
+    return found
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:
@@ -148,9 +150,9 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
         raise ShapeError(f"{name} has shape {shape} and must be 1-D; give each of its rows as an example of its own")
 
 
-def _strange(found: np.ndarray) -> str:
+def _strange(found: Any) -> str:
     """Say what is no whole number."""
-    if found.dtype.kind != "O":
-        return f"got {found.dtype}, {found[0]!r} first" if found.size else f"got {found.dtype}"
+    if not isinstance(found, np.ndarray) or found.dtype.kind != "O":
+        return f"{found.dtype}"
     at = next(i for i, x in enumerate(found) if not isinstance(x, int) or abs(x) > INT64_MAX)
-    return f"got {found[at]!r} at token {at}"
+    return f"{found[at]!r} at token {at}"
