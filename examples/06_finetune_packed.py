@@ -4,8 +4,8 @@
     python examples/06_finetune_packed.py
 
 Two lines change: ``attn_implementation="scree"`` and ``data_collator=PackedCollator()``. A byte-level model of two
-layers with random weights learns the paragraphs of Python's own help. The padded run, on PyTorch's own attention, starts
-from the same weights and sees the same batches in the same order, so that its losses differ by rounding alone.
+layers with random weights learns the paragraphs of Python's own help. The padded run, on PyTorch's own attention,
+starts from the same weights and sees the same batches in the same order, so that its losses differ by rounding alone.
 """
 
 from __future__ import annotations
@@ -89,5 +89,7 @@ if __name__ == "__main__":
         )
     (packed, fast, few), (padded, slow, many) = results.values()
     apart = max(abs(a - b) for a, b in zip(packed, padded, strict=True))
-    print(f"losses differ by {apart:.0e} at most; {many / few:.2f} times the tokens took {slow / fast:.2f} times as long")
+    print(
+        f"losses differ by {apart:.0e} at most; {many / few:.2f} times the tokens took {slow / fast:.2f} times as long"
+    )
     assert apart < CLOSE, f"packed rows should train as padded ones do, and the losses differ by {apart}"
