@@ -96,7 +96,7 @@ def tokenizer():
     words = {"[UNK]": 0, "slate": 1, "clay": 2, "tuff": 3}
     fast = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=fast, pad_token="[UNK]")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=fast, pad_token="[UNK]", eos_token="tuff")
 
 
 def test_what_a_tokeniser_returns_is_an_example():
@@ -216,3 +216,38 @@ def test_the_trainer_has_the_losses_of_padded_training(bins, tmp_path, monkeypat
     assert packed[0] != packed[1]
     np.testing.assert_allclose(packed, wanted, rtol=1e-12)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(
+    find_spec("trl") is None and "trl" not in os.environ.get("SCREE_REQUIRE", "").split(","),
+    reason="trl isn't installed",
+)
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")  # trl's own default
+def test_trls_trainer_has_the_losses_of_its_own_collator(tmp_path):
+    import datasets
+    import trl
+
+    datasets.disable_progress_bars()
+    texts = ["slate clay slate tuff", "tuff clay", "clay", "tuff slate tuff slate clay clay"]
+    found = []
+    for attention, collate in {"scree": PackedCollator(multiple_of=8), "sdpa": None}.items():
+        arguments = trl.SFTConfig(
+            output_dir=str(tmp_path / attention),
+            per_device_train_batch_size=2,
+            num_train_epochs=2,
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+            bf16=False,
+        )
+        data = datasets.Dataset.from_dict({"text": texts})
+        model = llama(attention).to(torch.float32)  # in which trl's loss is computed, whatever the model's dtype
+        trainer = trl.SFTTrainer(
+            model, arguments, train_dataset=data, processing_class=tokenizer(), data_collator=collate
+        )
+        trainer.train()
+        found.append([logged["loss"] for logged in trainer.state.log_history if "loss" in logged])
+    assert len(found[0]) == 4
+    np.testing.assert_allclose(*found, rtol=1e-5)

@@ -338,6 +338,11 @@ REFUSED = {
         ArgumentError,
         'examples[2]["input_ids"] has -100 at token 1, and token ids are at least 0',
     ),
+    "a negative id at the start": (
+        [GOOD, {"input_ids": []}, {"input_ids": [-1, 1]}],
+        ArgumentError,
+        'examples[2]["input_ids"] has -1 at token 0',
+    ),
     "padding": (
         [GOOD, {"input_ids": [1, 2, 0], "attention_mask": [1, 1, 0]}],
         ArgumentError,
