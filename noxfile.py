@@ -25,7 +25,8 @@ PAGES = ("docs", "README.md")  # one process: the blocks of a page build on each
 BACKENDS = ("scree-torch", "scree-triton", "scree-jax", "scree-mlx")
 
 TRANSFORMERS = "transformers==5.23.0"
-FOR_PACKING = ("trl==1.16.0", "datasets==5.2.0")  # to count bins against
+# What trains, and what bins are counted against.
+FOR_TRAINING = ("accelerate==1.15.0", "trl==1.16.0", "datasets==5.2.0")
 
 # The libraries that bridges lead to, as they were last seen to agree.
 BRIDGED = (
@@ -215,8 +216,8 @@ def bridges(session: nox.Session, to: str) -> None:
 @nox.session(python=MAIN)
 def hf(session: nox.Session) -> None:
     """Test models of transformers on packed rows, and packing against TRL's."""
-    _install(session, *_editable(*CORE, "scree-torch"), *_group("test"), TRANSFORMERS, *FOR_PACKING)
-    env = {"SCREE_REQUIRE": "numpy,torch,transformers,trl", "HF_HUB_OFFLINE": "1"}
+    _install(session, *_editable(*CORE, "scree-torch"), *_group("test"), TRANSFORMERS, *FOR_TRAINING)
+    env = {"SCREE_REQUIRE": "numpy,torch,transformers,trl,accelerate", "HF_HUB_OFFLINE": "1"}
     session.run("pytest", *PARALLEL, *(session.posargs or ["tests/hf"]), env=env)
     session.run("pytest", "docs/guides/transformers.md", env=env)
     for example in (*WITH_TRANSFORMERS, *BETTER_WITH_TRANSFORMERS):

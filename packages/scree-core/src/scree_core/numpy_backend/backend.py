@@ -74,6 +74,16 @@ class NumpyBackend(Backend[np.ndarray]):
 
         return self._derived(layout, "segment_ids", build)
 
+    def positions(self, layout: Layout[np.ndarray], total: int) -> np.ndarray:
+        def build() -> np.ndarray:
+            end = layout.offsets[-1]
+            found = np.arange(total, dtype=layout.offsets.dtype)
+            found[:end] -= np.repeat(layout.offsets[:-1], layout.lengths)  # no gather by row, which is far slower
+            found[end:] = 0
+            return found
+
+        return self._derived(layout, "positions", build)
+
     def pack(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(arrays)
 

@@ -4,7 +4,8 @@ Importing this imports no transformers; each function does when it needs it.
 """
 
 from scree_torch.transformers.attention import scree_attention
+from scree_torch.transformers.collator import PackedCollator
 from scree_torch.transformers.mask import scree_mask
 from scree_torch.transformers.register import register
 
-__all__ = ["register", "scree_attention", "scree_mask"]
+__all__ = ["PackedCollator", "register", "scree_attention", "scree_mask"]
