@@ -110,7 +110,8 @@ def plot(kept: dict[str, Any], path: Path) -> None:
         left.plot(rows, [at["median"] for at in of.values()], "o-", color=colour, markersize=4, label=name)
         left.plot(rows, [at["expected"] for at in of.values()], ":", color="black", linewidth=1)
         left.fill_between(rows, *band, color=colour, alpha=0.2, linewidth=0)
-    left.set(xscale="log", xlabel="rows of a batch (dotted: expected)", ylim=(0, 1), title="memory saved by packing")
+    left.set(xscale="log", xlabel="rows of a batch (dotted: expected)", ylim=(0, 1))
+    left.set_title("memory that packing saves, log-normal rows", fontsize=9)
     left.set_xticks(BATCHES, [str(each) for each in BATCHES])
     left.legend(fontsize=7, loc="lower right")
     names = list(kept["savings"])[::-1]
@@ -119,7 +120,8 @@ def plot(kept: dict[str, Any], path: Path) -> None:
         right.plot((saved["low"], saved["high"]), (at, at), color="tab:blue", linewidth=2)
         right.plot(saved["median"], at, "o", color="tab:blue", markersize=5)
         right.plot(goal, at, "|", color="tab:green", markersize=12)
-    right.set(xlim=(0.5, 1), title="by source: median, 5 % to 95 % of draws; green: goal")
+    right.set(xlim=(0.5, 1))
+    right.set_title("median, 5 % to 95 % of draws; green: goal", fontsize=9)
     right.set_yticks(range(len(names)), names, fontsize=7)
     for panel, axis in ((left, left.yaxis), (right, right.xaxis)):
         axis.set_major_formatter(lambda share, _: f"{share:.0%}")
