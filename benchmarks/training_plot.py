@@ -3,7 +3,7 @@
     python benchmarks/training_plot.py benchmarks/results/transformers-training-*DATE.json
 
 One column for each file and kind of call; bars are medians of draws, dots are draws. The picture lies beside the files,
-as ``transformers-training-DATE.svg``.
+as ``transformers-training-DATE.svg``. The figures are printed too, as tables of Markdown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from picture import figure, keep
-from training_report import AGAINST, Draw
+from training_report import AGAINST, Draw, comparable, markdown
 
 COLOURS = {
     AGAINST: "tab:gray",
@@ -42,15 +42,14 @@ def panel(axes: Any, draws: list[Draw], unit: str) -> None:
     width = 0.8 / len(names)
     for at, source in enumerate(sources):
         for i, name in enumerate(names):
-            of = [draw for draw in draws if draw.source == source and name in draw.ms]
-            of = [draw for draw in of if AGAINST in draw.ms] or of
+            of, both = comparable([draw for draw in draws if draw.source == source], name)
             if not of:
                 continue
             where, found = at + (i - len(names) / 2 + 0.5) * width, [draw.a_token(name, unit) for draw in of]
             label = name if at == 0 else None
             axes.bar(where, statistics.median(found), width * 0.9, color=COLOURS[name], alpha=0.75, label=label)
             axes.plot([where] * len(found), found, ".", color="black", markersize=3)
-            if name == "scree, flattened" and AGAINST in of[0].ms:
+            if name == "scree, flattened" and both:
                 saved = statistics.median(draw.saved(name, unit) for draw in of)
                 axes.annotate(f"saves\n{saved:.0%}", (where, max(found)), ha="center", va="bottom", fontsize=7)
     axes.set_xticks(range(len(sources)), [source.replace(", ", ",\n").replace(" and ", ",\n") for source in sources])
@@ -86,6 +85,8 @@ def main() -> None:
     parser.add_argument("results", nargs="+", type=Path, help="JSON that transformers_training.py kept")
     chosen = parser.parse_args()
     kept = [read(path) for path in chosen.results]
+    for ran_on, draws in kept:
+        print(f"\n{ran_on['device']}; {ran_on['versions']}\n\n{markdown(draws)}\n")
     newest = max(ran_on["date"] for ran_on, _ in kept)
     plot(kept, chosen.results[0].with_name(f"transformers-training-{newest}.svg"))
 
