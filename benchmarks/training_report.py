@@ -79,7 +79,7 @@ def markdown(draws: list[Draw]) -> str:
 
 def _span(draws: list[Draw], name: str, unit: str) -> str:
     saved = sorted(draw.saved(name, unit) for draw in draws)
-    return f"{statistics.median(saved):.0%} ({saved[0]:.0%} to {saved[-1]:.0%})"
+    return f"{statistics.median(saved):z.0%} ({saved[0]:z.0%} to {saved[-1]:z.0%})"
 
 
 def comparable(draws: list[Draw], name: str) -> tuple[list[Draw], bool]:
