@@ -25,6 +25,7 @@ import torch
 import transformers
 from draws import DOCSTRINGS, FUNCTIONS, INFERENCE, TOPICS, TRAINING, LogNormal, Real
 from harness import medians, report
+from on_gpu import accelerator
 from training_report import AGAINST, Draw, line, summaries
 from triton_attention import until
 
@@ -241,7 +242,8 @@ class Bench:
 
 def reason(failure: Exception) -> str:
     """Return why a candidate has no figures, in a line."""
-    if isinstance(failure, torch.OutOfMemoryError) or "can't allocate memory" in str(failure):
+    said = str(failure).lower()
+    if isinstance(failure, torch.OutOfMemoryError) or "out of memory" in said or "can't allocate memory" in said:
         return OUT_OF_MEMORY
     return f"{type(failure).__name__}: {str(failure)[:200]}"
 
@@ -278,27 +280,27 @@ def main() -> None:
     draws: list[Draw] = []
     setting = SETTINGS[chosen.device]
     bench = Bench(chosen.device, setting, chosen.rounds)
-    with until(chosen.seconds):
-        for seed in range(chosen.draws):
-            for kind, source in setting.sources:
-                draws.append(bench.measure(kind, source, seed))
-                print(line(draws[-1]), flush=True)
+    try:
+        with until(chosen.seconds):
+            for seed in range(chosen.draws):
+                for kind, source in setting.sources:
+                    draws.append(bench.measure(kind, source, seed))
+                    print(line(draws[-1]), flush=True)
+    finally:  # a failure costs its own draw, not those before it
+        keep(draws, chosen)
+
+
+def keep(draws: list[Draw], chosen: argparse.Namespace) -> None:
+    """Print and keep all draws."""
     on_cpu = chosen.device == "cpu"
     report(
         "transformers-training" + ("-cpu" if on_cpu else ""),
         summaries(draws),
-        write=chosen.json,
+        write=chosen.json and bool(draws),
         library="transformers",
         accelerator="" if on_cpu else accelerator(),
         also={"torch": torch.__version__, "draws": [vars(draw) for draw in draws]},
     )
-
-
-def accelerator() -> str:
-    """Return the GPU and its versions."""
-    from on_gpu import accelerator as named
-
-    return named()
 
 
 if __name__ == "__main__":
