@@ -75,9 +75,18 @@ def arguments(description: str | None, workloads: Iterable[str] = ()) -> argpars
 
 
 def report(
-    benchmark: str, tables: dict[str, list[Row]], *, write: bool, library: str = "", accelerator: str = ""
+    benchmark: str,
+    tables: dict[str, list[Row]],
+    *,
+    write: bool,
+    library: str = "",
+    accelerator: str = "",
+    also: dict[str, Any] | None = None,
 ) -> None:
-    """Print what was measured, on what, and with which version of a library; with ``write``, keep it as JSON."""
+    """Print what was measured, on what, and with which version of a library.
+
+    With ``write``, keep it as JSON, and beside it what there is ``also``.
+    """
     ran_on = environment(library, accelerator)
     print(*(f"{key:>8}  {value}" for key, value in ran_on.items()), sep="\n")
     for title, rows in tables.items():
@@ -86,7 +95,9 @@ def report(
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{benchmark}-{ran_on['date']}.json"
         kept = {title: [asdict(row) | {"ratio": row.ratio} for row in rows] for title, rows in tables.items()}
-        path.write_text(json.dumps({"environment": ran_on, "tables": kept}, indent=1) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps({"environment": ran_on, "tables": kept} | (also or {}), indent=1) + "\n", encoding="utf-8"
+        )
         print(f"\nwritten to benchmarks/results/{path.name}")
 
 

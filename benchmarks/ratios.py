@@ -5,24 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from picture import figure, keep
+
 FORWARD, FORWARD_MEDIAN, STEP, STEP_MEDIAN = 0.70, 0.60, 0.85, 0.75
 """Goals: times relative to FlashAttention-2's."""
 
 
 def plot(kept: dict[str, Any], path: Path) -> None:
     """Draw the ratios of all batches as an SVG: forward on the left, steps on the right."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SystemExit(
-            "a plot needs matplotlib: pip install matplotlib; --plot-from draws figures kept with --json on any machine"
-        ) from None
-    matplotlib.rcParams.update({"svg.hashsalt": "scree", "svg.fonttype": "none"})
     if not (names := list(kept["shapes"])[::-1]):
         raise SystemExit("there are no figures to draw")
-    figure = Figure(figsize=(11, 1.5 + 0.22 * len(names)), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    drawn = figure(11, 1.5 + 0.22 * len(names))
+    panels = drawn.subplots(1, 2, sharey=True)
     for panel, kind, lines in zip(
         panels, ("forward", "step"), ((FORWARD, FORWARD_MEDIAN), (STEP, STEP_MEDIAN)), strict=True
     ):
@@ -43,11 +37,10 @@ def plot(kept: dict[str, Any], path: Path) -> None:
         panel.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.04))
     panels[0].set_yticks(range(len(names)), names, fontsize=7)
     where = kept["environment"]
-    figure.suptitle(
+    drawn.suptitle(
         f"{where['device']}, PyTorch {where['torch']}, Triton {where['triton']}, {where['date']}", fontsize=9
     )
-    figure.savefig(path, format="svg", metadata={"Date": None})
-    print(f"drawn: {path.name}")
+    keep(drawn, path)
 
 
 MARKS = {
