@@ -1,15 +1,21 @@
 """``scree.audit`` on models of transformers: where packed rows reach each other, and where they don't."""
 
+import os
+
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs PyTorch")
-transformers = pytest.importorskip("transformers", reason="needs transformers")
+if "transformers" not in os.environ.get("SCREE_REQUIRE", "").split(","):
+    for name in ("torch", "transformers", "scree_torch"):
+        pytest.importorskip(name, reason=f"{name} isn't installed")
 
-import scree.audit  # noqa: E402
-import scree.hf  # noqa: E402
-from scree_core.errors import ArgumentError  # noqa: E402
+import torch
+import transformers
 
-from .models import GROUPED, SIZES, batch_of, left  # noqa: E402
+import scree.audit
+import scree.hf
+from scree_core.errors import ArgumentError
+
+from .models import GROUPED, SIZES, batch_of, left
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask"),  # by transformers

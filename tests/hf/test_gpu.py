@@ -12,6 +12,7 @@ if "transformers" not in os.environ.get("SCREE_REQUIRE", "").split(","):
 import torch
 import transformers
 
+import scree.audit
 import scree.hf
 
 from .models import GROUPED, batch_of, left
@@ -100,3 +101,58 @@ def test_a_step_is_compiled_whole(name):
     want = model(**batch, use_cache=False).logits
     got = compiled(**batch, use_cache=False).logits
     assert (got - want).abs().max() <= 0.05 * want.abs().max()
+
+
+# ---------------------------------------------------------------------- audited
+
+
+@pytest.fixture
+def _deterministic(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which PyTorch asks for
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_deterministic")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if not name.startswith("gpt-oss")])  # experts round
+def test_rows_do_not_reach_each_other(name, dtype):
+    model = model_of(name).to("cuda", dtype)
+    model.set_attn_implementation("scree")
+    report = scree.audit.leaks(model, on_gpu(batch_of(LENGTHS).packed))
+    assert not report
+    assert (report.not_done, report.unmoved) == ({}, ())
+
+
+@pytest.mark.usefixtures("_deterministic")
+def test_rows_do_not_reach_each_other_in_the_kernels_of_big_calls():
+    torch.manual_seed(0)
+    sizes = GROUPED | {"hidden_size": 512, "head_dim": 128, "num_hidden_layers": 1, "max_position_embeddings": 8192}
+    model = transformers.AutoModelForCausalLM.from_config(
+        transformers.LlamaConfig(**sizes | {"num_attention_heads": 16, "num_key_value_heads": 4}),
+        attn_implementation="scree",
+    )
+    report = scree.audit.leaks(model.to("cuda", torch.bfloat16), on_gpu(batch_of((3000, 1100, 4000, 260)).packed))
+    assert not report
+    assert (report.not_done, report.unmoved) == ({}, ())
+
+
+def test_rows_that_mix_are_found_on_a_gpu_too():
+    model = model_of("llama").to("cuda", torch.bfloat16)
+    report = scree.audit.leaks(model, on_gpu(batch_of(LENGTHS).positions), probes="change", gradients=False)
+    assert {(leak.source, leak.target) for leak in report} == {(a, b) for a in range(4) for b in range(a + 1, 4)}
+    assert report.origins["change", "outputs"].module == "model.layers.0.self_attn"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_pinned_memory(workers):
+    data = [{"input_ids": [5] * length} for length in (3, 1, 7, 2)]
+    collate = scree.hf.PackedCollator(multiple_of=8)
+    loader = torch.utils.data.DataLoader(data, 2, collate_fn=collate, pin_memory=True, num_workers=workers)
+    for batch in loader:
+        tensors = {name: x for name, x in batch.items() if isinstance(x, torch.Tensor)}
+        assert all(x.is_pinned() for x in tensors.values())
+        assert isinstance(batch["max_length_q"], int)
+        moved = {name: x.to("cuda", non_blocking=True) for name, x in tensors.items()}
+        assert all(torch.equal(moved[name].cpu(), x) for name, x in tensors.items())
