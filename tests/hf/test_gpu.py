@@ -92,6 +92,7 @@ def test_nothing_waits_where_lengths_are_given():
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # by torch.compile
 @pytest.mark.parametrize("name", ["llama", "mistral, window"])
 def test_a_step_is_compiled_whole(name):
     batch, model = on_gpu(batch_of(LENGTHS).packed), model_of(name).to("cuda", torch.bfloat16)
