@@ -14,19 +14,20 @@ import scree.hf  # noqa: E402
 from scree_core.errors import ShapeError, UnsupportedError  # noqa: E402
 from scree_torch.transformers import rows as rows_module  # noqa: E402
 
-from .models import GROUPED, SIZES, batch_of, left  # noqa: E402
+from .models import GROUPED, SIZES, batch_of, build, config_of, left, needs  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("registered", "models_of_float64_compute_in_it")
 DECODERS = {
-    "llama": (transformers.LlamaConfig, GROUPED),
-    "mistral, window": (transformers.MistralConfig, GROUPED | {"sliding_window": 5}),
-    "qwen2": (transformers.Qwen2Config, GROUPED),
-    "qwen3": (transformers.Qwen3Config, GROUPED),
+    "llama": ("LlamaConfig", GROUPED),
+    "mistral, window": ("MistralConfig", GROUPED | {"sliding_window": 5}),
+    "qwen2": ("Qwen2Config", GROUPED),
+    "qwen3": ("Qwen3Config", GROUPED),
     "gemma2, softcap and window": (
-        transformers.Gemma2Config,
+        "Gemma2Config",
         GROUPED | {"sliding_window": 6, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0},
     ),
     "gpt-oss, sinks and window": (
-        transformers.GptOssConfig,
+        "GptOssConfig",
         GROUPED | {"sliding_window": 6, "num_local_experts": 4, "num_experts_per_tok": 2},
     ),
 }
@@ -35,40 +36,18 @@ EAGER = ("gemma2, softcap and window", "gpt-oss, sinks and window")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _registered():
-    scree.hf.register()
-
-
-@pytest.fixture(autouse=True)
-def _models_of_float64_compute_in_it(monkeypatch):
-    """Some go by way of float32, eager attention in its softmax and Gemma in its norms: they'd be no reference."""
-    softmax, single = torch.nn.functional.softmax, torch.Tensor.float
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else single(x))
-
-    def wide(x, *args, dtype=None, **kwargs):
-        return softmax(x, *args, dtype=None if x.dtype == torch.float64 else dtype, **kwargs)
-
-    monkeypatch.setattr(torch.nn.functional, "softmax", wide)
-
-
 @pytest.fixture
 def batch():
     return batch_of()
 
 
-def decoder(name, dtype=torch.float64, seed=0):
-    kind, options = DECODERS[name]
-    torch.manual_seed(seed)
-    more = {"experts_implementation": "eager"} if name.startswith("gpt-oss") else {}
-    implementation = "eager" if name in EAGER else "sdpa"
-    model = transformers.AutoModelForCausalLM.from_config(kind(**options), attn_implementation=implementation, **more)
-    return model.to(dtype).eval()
+def decoder(name, dtype=torch.float64):
+    config = config_of(*DECODERS[name])
+    return build(transformers.AutoModelForCausalLM, config, "eager" if name in EAGER else "sdpa", dtype)
 
 
-def encoder(kind, dtype=torch.float64, **options):
-    torch.manual_seed(0)
-    return transformers.AutoModel.from_config(kind(**SIZES, **options), attn_implementation="sdpa").to(dtype).eval()
+def encoder(name, **options):
+    return build(transformers.AutoModel, config_of(name, SIZES | options))
 
 
 def alone(model, batch):
@@ -160,9 +139,10 @@ def test_several_rows_in_each_of_several_sequences(batch):
 # ---------------------------------------------------------------------- encoders
 
 
+@needs(5, 0, "BERT had an attention of its own")
 @pytest.mark.parametrize("told", ["packed", "positions", "mask"])
 def test_bert_sees_both_ways_within_a_row(told, batch):
-    model = encoder(transformers.BertConfig)
+    model = encoder("BertConfig")
     want = model(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state[batch.mask.bool()]
     model.set_attn_implementation("scree")
     if told == "mask":
@@ -172,10 +152,11 @@ def test_bert_sees_both_ways_within_a_row(told, batch):
     assert far(got, want) < 1e-12
 
 
+@needs(5, 2, "ModernBERT had an attention of its own")
 @pytest.mark.parametrize("told", ["packed", "mask"])
 def test_modernbert_sees_a_window_to_both_sides(told, batch):
     options = {"local_attention": 6, "global_attn_every_n_layers": 2, "cls_token_id": 1, "sep_token_id": 2}
-    model = encoder(transformers.ModernBertConfig, **options)
+    model = encoder("ModernBertConfig", **options)
     want = model(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state[batch.mask.bool()]
     model.set_attn_implementation("scree")
     if told == "mask":
@@ -185,15 +166,15 @@ def test_modernbert_sees_a_window_to_both_sides(told, batch):
     assert far(got, want) < 1e-12
 
 
+@needs(5, 0, "BART made masks of each query")
 @pytest.mark.parametrize("generates", [False, True])
 def test_a_decoder_sees_the_real_tokens_of_its_encoder(generates, batch):
-    torch.manual_seed(0)
     sizes = {f"{part}_{size}": n for part in ("encoder", "decoder") for size, n in
              (("layers", 2), ("attention_heads", 4), ("ffn_dim", 96))}  # fmt: skip
     config = transformers.BartConfig(
         vocab_size=99, d_model=64, init_std=0.2, decoder_start_token_id=2, max_position_embeddings=64, **sizes
     )
-    model = transformers.AutoModelForSeq2SeqLM.from_config(config, attn_implementation="sdpa").double().eval()
+    model = build(transformers.AutoModelForSeq2SeqLM, config)
     given = {"input_ids": batch.ids, "attention_mask": batch.mask}
     results = []
     for implementation in ("sdpa", "scree"):
