@@ -25,6 +25,7 @@ PAGES = ("docs", "README.md")  # one process: the blocks of a page build on each
 BACKENDS = ("scree-torch", "scree-triton", "scree-jax", "scree-mlx")
 
 TRANSFORMERS = "transformers==5.23.0"
+OLDER = ("4.54.0", "4.55.4", "4.56.2", "4.57.6", "5.0.0", "5.2.0", "5.5.4", "5.10.4", "5.15.1")  # of transformers
 FOR_PACKING = ("trl==1.16.0", "datasets==5.2.0")  # to count bins against
 
 # The libraries that bridges lead to, as they were last seen to agree.
@@ -215,6 +216,16 @@ def hf(session: nox.Session) -> None:
     env = {"SCREE_REQUIRE": "numpy,torch,transformers,trl", "HF_HUB_OFFLINE": "1"}
     session.run("pytest", *PARALLEL, *(session.posargs or ["tests/hf"]), env=env)
     session.run("pytest", "docs/guides/transformers.md", env=env)
+
+
+@nox.session(python=MAIN)
+@nox.parametrize("version", [nox.param(version, id=version) for version in OLDER])
+def hf_versions(session: nox.Session, version: str) -> None:
+    """Test models of transformers on packed rows with an older one: what it hasn't got is skipped with the reason."""
+    _install(session, *_editable(*CORE, "scree-torch"), *_group("test"), f"transformers=={version}")
+    env = {"SCREE_REQUIRE": "numpy,torch,transformers", "HF_HUB_OFFLINE": "1"}
+    paths = [f"tests/hf/test_{name}.py" for name in ("attention", "models", "versions")]
+    session.run("pytest", *PARALLEL, "-rs", *(session.posargs or paths), env=env)
 
 
 @nox.session(python=MAIN)

@@ -46,6 +46,12 @@ def build(auto, config, implementation="sdpa", dtype=torch.float64, seed=0):
     return in_dtype(auto.from_config(config, attn_implementation=implementation, **more), dtype).eval()
 
 
+def on_scree(model):
+    """Put a model on scree's attention; transformers only logs where it can't, and goes on with another."""
+    model.set_attn_implementation("scree")
+    assert model.config._attn_implementation == "scree"
+
+
 class Batch(NamedTuple):
     """The same tokens padded on the right, and packed."""
 

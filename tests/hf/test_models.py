@@ -13,7 +13,7 @@ pytest.importorskip("scree_torch")
 
 from scree_core.errors import UnsupportedError  # noqa: E402
 
-from .models import GROUPED, SIZES, VERSION, batch_of, build, config_of, left  # noqa: E402
+from .models import GROUPED, SIZES, VERSION, batch_of, build, config_of, left, on_scree  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("registered", "models_of_float64_compute_in_it")
 WINDOW = GROUPED | {"sliding_window": 5}
@@ -30,29 +30,31 @@ class Model(NamedTuple):
 
     config: str
     options: dict
-    hands_on_positions: bool = True
     since: tuple = (0, 0)
-    """The first version where it asks ``AttentionInterface`` as scree needs it."""
+    """The first version where it uses ``AttentionInterface``, and makes no masks by itself."""
+    positions_since: tuple = (0, 0)
+    """The first version where it hands its positions on to attention."""
 
 
+NEVER = (99, 0)
 DECODERS = {
     "phi3, window": Model("Phi3Config", NO_HEAD_DIM | {"sliding_window": 5}),
     "olmo2": Model("Olmo2Config", GROUPED),
-    "cohere2, window": Model("Cohere2Config", WINDOW),
+    "cohere2, window": Model("Cohere2Config", WINDOW, positions_since=(5, 0)),
     "gemma3, window": Model("Gemma3TextConfig", WINDOW | {"query_pre_attn_scalar": 16, "layer_types": LAYERS}),
     "starcoder2, window": Model("Starcoder2Config", NO_HEAD_DIM | {"sliding_window": 5}),
     "granite, a factor of its own": Model("GraniteConfig", GROUPED | {"attention_multiplier": 0.3}),
-    "gpt2, a factor of each layer": Model("GPT2Config", GPT2 | {"scale_attn_by_inverse_layer_idx": True}, since=(5, 0)),
+    "gpt2, a factor of each layer": Model("GPT2Config", GPT2 | {"scale_attn_by_inverse_layer_idx": True}, since=(5, 4)),
     "gpt-bigcode, one head of keys": Model(
-        "GPTBigCodeConfig", GPT2 | {"attn_pdrop": 0.0}, hands_on_positions=False, since=(5, 0)
+        "GPTBigCodeConfig", GPT2 | {"attn_pdrop": 0.0}, since=(5, 4), positions_since=NEVER
     ),
-    "persimmon": Model("PersimmonConfig", SIZES, hands_on_positions=False),
+    "persimmon": Model("PersimmonConfig", SIZES, since=(5, 2), positions_since=NEVER),
     "mixtral": Model("MixtralConfig", GROUPED | EXPERTS),
     "qwen3-moe": Model("Qwen3MoeConfig", GROUPED | EXPERTS),
     "deepseek-v3, values of another size": Model("DeepseekV3Config", SIZES | LATENT | {"num_key_value_heads": 4}),
     "smollm3, layers without positions": Model("SmolLM3Config", GROUPED | {"no_rope_layer_interval": 2}),
     "olmo3, windows in some layers": Model("Olmo3Config", WINDOW),
-    "diffllama": Model("DiffLlamaConfig", GROUPED),
+    "diffllama": Model("DiffLlamaConfig", GROUPED, since=(5, 15)),
     "llama, both ways": Model("LlamaConfig", GROUPED | {"is_causal": False}, since=(5, 2)),
     "mistral, both ways in a window": Model("MistralConfig", WINDOW | {"is_causal": False}, since=(5, 2)),
 }
@@ -62,11 +64,11 @@ ENCODERS = {
     "distilbert": Model(
         "DistilBertConfig",
         {"vocab_size": 99, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "initializer_range": 0.1},
-        hands_on_positions=False,
+        since=(5, 0),
+        positions_since=NEVER,
     ),
     "electra": Model("ElectraConfig", SIZES | {"embedding_size": 64}, since=(5, 0)),
-    "albert": Model("AlbertConfig", SIZES | {"embedding_size": 32}),
-    "esm": Model("EsmConfig", SIZES | {"position_embedding_type": "rotary"}, hands_on_positions=False),
+    "albert": Model("AlbertConfig", SIZES | {"embedding_size": 32}, since=(5, 0)),
     "eurobert": Model("EuroBertConfig", SIZES),
 }
 REFUSED = {
@@ -77,7 +79,7 @@ REFUSED = {
     "gemma3, both ways": Model("Gemma3TextConfig", WINDOW | {"use_bidirectional_attention": True}, since=(4, 57)),
     "doge, masks of its own": Model("DogeConfig", GROUPED),
     "bloom, attention of its own": Model(
-        "BloomConfig", {"vocab_size": 99, "hidden_size": 64, "n_layer": 2, "n_head": 4}
+        "BloomConfig", {"vocab_size": 99, "hidden_size": 64, "n_layer": 2, "n_head": 4}, since=(5, 2)
     ),
     "deepseek-v3.2, picks keys": Model(
         "DeepseekV32Config",
@@ -93,7 +95,7 @@ def of(auto, model, implementation="sdpa"):
     if model.since > VERSION:
         pytest.skip(
             f"transformers {transformers.__version__}: before {'.'.join(map(str, model.since))} "
-            f"{model.config.removesuffix('Config')} didn't tell attention what scree needs"
+            f"{model.config.removesuffix('Config')} had an attention or masks of its own"
         )
     return build(auto, config_of(model.config, model.options), implementation)
 
@@ -103,21 +105,18 @@ def far(got, want):
     return ((got - want).abs().max() / want.abs().max().clamp(min=1)).item()
 
 
-def told(model, batch):
-    return ("packed", "positions", "right") if model.hands_on_positions else ("packed", "right")
-
-
 @torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # by GPT-BigCode, in some versions
+@pytest.mark.filterwarnings("ignore:.*sliding_window_pattern:FutureWarning")  # by Cohere 2, of its own default
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoders_keep_rows_apart(name):
     batch, described = batch_of(), DECODERS[name]
     model = of(transformers.AutoModelForCausalLM, described)
     # Alone with a mask, since without one sdpa takes models that are told to see both ways for causal ones.
     want = model(input_ids=batch.ids, attention_mask=batch.mask).logits[batch.mask.bool()]
-    model.set_attn_implementation("scree")
-    assert model.config._attn_implementation == "scree"
+    on_scree(model)
     assert far(model(**batch.packed).logits[0], want) < 1e-12
-    if described.hands_on_positions:
+    if described.positions_since <= VERSION:
         assert far(model(**batch.positions).logits[0], want) < 1e-12
     assert far(model(input_ids=batch.ids, attention_mask=batch.mask).logits[batch.mask.bool()], want) < 1e-12
     given = left(batch)
@@ -133,10 +132,9 @@ def test_encoders_keep_rows_apart(name):
         batch.packed["position_ids"] += 1
     model = of(transformers.AutoModel, described)
     want = model(input_ids=batch.ids, attention_mask=batch.mask)[0][batch.mask.bool()]
-    model.set_attn_implementation("scree")
-    assert model.config._attn_implementation == "scree"
+    on_scree(model)
     assert far(model(**batch.packed)[0][0], want) < 1e-12
-    if described.hands_on_positions:
+    if described.positions_since <= VERSION:
         assert far(model(**batch.positions)[0][0], want) < 1e-12
     assert far(model(input_ids=batch.ids, attention_mask=batch.mask)[0][batch.mask.bool()], want) < 1e-12
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -101,7 +101,7 @@ def _check_attention_is_called(config: Any) -> None:
         )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _with_attention_of_its_own(config: type) -> str | None:
     """Return the name of the model of a config, where transformers finds that it doesn't use ``AttentionInterface``."""
     from transformers import MODEL_MAPPING  # pyrefly: ignore[missing-import]
