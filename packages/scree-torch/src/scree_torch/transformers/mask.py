@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -103,12 +104,13 @@ def _check_attention_is_called(config: Any) -> None:
 
 @cache
 def _with_attention_of_its_own(config: type) -> str | None:
-    """Return the name of the model of a config, where transformers finds that it doesn't use ``AttentionInterface``."""
+    """Return the name of transformers' model of a config, where its file never asks for an attention implementation."""
     from transformers import MODEL_MAPPING  # pyrefly: ignore[missing-import]
 
     model = MODEL_MAPPING.get(config, None)
-    can = getattr(model, "_can_set_attn_implementation", None)
-    return model.__name__ if can is not None and not can() else None
+    if not getattr(model, "__module__", "").startswith("transformers.") or model._can_set_attn_implementation():
+        return None
+    return None if hasattr(sys.modules[model.__module__], "ALL_ATTENTION_FUNCTIONS") else model.__name__
 
 
 def _strange_elsewhere(mask_function: Any, more: dict[str, Any]) -> list[str]:
