@@ -31,7 +31,8 @@ class Model(NamedTuple):
     config: str
     options: dict
     since: tuple = (0, 0)
-    """The first version where it uses ``AttentionInterface``, and makes no masks by itself."""
+    """The first version where it can be tested."""
+    before: str = "had an attention or masks of its own"
     positions_since: tuple = (0, 0)
     """The first version where it hands its positions on to attention."""
 
@@ -44,9 +45,11 @@ DECODERS = {
     "gemma3, window": Model("Gemma3TextConfig", WINDOW | {"query_pre_attn_scalar": 16, "layer_types": LAYERS}),
     "starcoder2, window": Model("Starcoder2Config", NO_HEAD_DIM | {"sliding_window": 5}),
     "granite, a factor of its own": Model("GraniteConfig", GROUPED | {"attention_multiplier": 0.3}),
-    "gpt2, a factor of each layer": Model("GPT2Config", GPT2 | {"scale_attn_by_inverse_layer_idx": True}, since=(5, 4)),
+    "gpt2, a factor of each layer": Model(
+        "GPT2Config", GPT2 | {"scale_attn_by_inverse_layer_idx": True}, (5, 4), "dropped what tells the rows"
+    ),
     "gpt-bigcode, one head of keys": Model(
-        "GPTBigCodeConfig", GPT2 | {"attn_pdrop": 0.0}, since=(5, 4), positions_since=NEVER
+        "GPTBigCodeConfig", GPT2 | {"attn_pdrop": 0.0}, (5, 23), "compiled its softmax, which the tests replace", NEVER
     ),
     "persimmon": Model("PersimmonConfig", SIZES, since=(5, 2), positions_since=NEVER),
     "mixtral": Model("MixtralConfig", GROUPED | EXPERTS),
@@ -55,8 +58,10 @@ DECODERS = {
     "smollm3, layers without positions": Model("SmolLM3Config", GROUPED | {"no_rope_layer_interval": 2}),
     "olmo3, windows in some layers": Model("Olmo3Config", WINDOW),
     "diffllama": Model("DiffLlamaConfig", GROUPED, since=(5, 15)),
-    "llama, both ways": Model("LlamaConfig", GROUPED | {"is_causal": False}, since=(5, 2)),
-    "mistral, both ways in a window": Model("MistralConfig", WINDOW | {"is_causal": False}, since=(5, 2)),
+    "llama, both ways": Model("LlamaConfig", GROUPED | {"is_causal": False}, (5, 2), "didn't look at config.is_causal"),
+    "mistral, both ways in a window": Model(
+        "MistralConfig", WINDOW | {"is_causal": False}, (5, 2), "didn't look at config.is_causal"
+    ),
 }
 ENCODERS = {
     "roberta": Model("RobertaConfig", SIZES, since=(5, 0)),
@@ -76,7 +81,9 @@ REFUSED = {
         "Llama4TextConfig",
         GROUPED | EXPERTS | {"attention_chunk_size": 4, "intermediate_size_mlp": 96, "use_qk_norm": False},
     ),
-    "gemma3, both ways": Model("Gemma3TextConfig", WINDOW | {"use_bidirectional_attention": True}, since=(4, 57)),
+    "gemma3, both ways": Model(
+        "Gemma3TextConfig", WINDOW | {"use_bidirectional_attention": True}, (4, 57), "saw no later keys"
+    ),
     "doge, masks of its own": Model("DogeConfig", GROUPED),
     "bloom, attention of its own": Model(
         "BloomConfig", {"vocab_size": 99, "hidden_size": 64, "n_layer": 2, "n_head": 4}, since=(5, 2)
@@ -95,7 +102,7 @@ def of(auto, model, implementation="sdpa"):
     if model.since > VERSION:
         pytest.skip(
             f"transformers {transformers.__version__}: before {'.'.join(map(str, model.since))} "
-            f"{model.config.removesuffix('Config')} had an attention or masks of its own"
+            f"{model.config.removesuffix('Config')} {model.before}"
         )
     return build(auto, config_of(model.config, model.options), implementation)
 

@@ -151,9 +151,8 @@ def _window(module: torch.nn.Module, sliding_window: int | None, causal: bool, k
     if causal:
         return (sliding_window - 1, -1)
     # Masks reach as far as the config says, and layers are made for FlashAttention: some say one more, some the same.
-    reach = getattr(getattr(module, "config", None), "sliding_window", None)
-    if reach not in (sliding_window, sliding_window - 1):
-        reach = sliding_window - 1
+    of_mask = getattr(getattr(module, "config", None), "sliding_window", None)
+    reach = sliding_window if of_mask == sliding_window else sliding_window - 1
     return (reach, reach)
 
 
