@@ -74,11 +74,13 @@ def test_a_layer_that_does_not_say_whether_it_is_causal_is_refused():
     scree.hf.scree_attention(SimpleNamespace(), *queries(), None, is_causal=False)
 
 
-def test_a_config_that_denies_a_causal_mask_is_heard():
-    q, k, v = queries()
-    want, _ = scree.hf.scree_attention(LAYER, q, k, v, None, is_causal=False)
+def test_a_layer_that_its_config_contradicts_is_refused():
     layer = SimpleNamespace(is_causal=True, config=SimpleNamespace(is_causal=False))
-    assert torch.equal(scree.hf.scree_attention(layer, q, k, v, None)[0], want)
+    with pytest.raises(
+        UnsupportedError, match=r"config\.is_causal is False, and SimpleNamespace says .*is_causal=False"
+    ):
+        scree.hf.scree_attention(layer, *queries(), None)
+    scree.hf.scree_attention(layer, *queries(), None, is_causal=False)
 
 
 @pytest.mark.parametrize(("told", "config"), [(3, 3), (4, 3), (4, None), (4, 99)])

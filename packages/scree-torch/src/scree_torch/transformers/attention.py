@@ -40,7 +40,7 @@ def scree_attention(
     Parameters
     ----------
     module : torch.nn.Module
-        The layer, whose ``is_causal`` counts where the argument isn't given, as long as its config doesn't deny it.
+        The layer, whose ``is_causal`` counts where the argument isn't given.
     query : torch.Tensor of shape (batch, heads, queries, head_dim)
         In float16, bfloat16, float32 or float64.
     key : torch.Tensor of shape (batch, kv_heads, keys, head_dim)
@@ -81,7 +81,8 @@ def scree_attention(
     ------
     ShapeError, UnsupportedError
         Rows are told in two ways or don't fit, or something is asked for that there isn't: dropout, weights, biases of
-        positions, a choice of keys for each query, a paged cache; or the layer doesn't say whether it is causal.
+        positions, a choice of keys for each query, a paged cache; or the layer doesn't say whether it is causal, or
+        its config denies it.
 
     Notes
     -----
@@ -133,7 +134,7 @@ def _refuse(dropout: float, more: dict[str, Any]) -> None:
 
 
 def _is_causal(module: torch.nn.Module, given: bool | None) -> bool:
-    """Return whether a layer is causal: as it is told, else as it says, unless its config says that nothing is."""
+    """Return whether a layer is causal: as it is told, else as it says."""
     if given is not None:
         return bool(given)
     own = getattr(module, "is_causal", None)
@@ -142,7 +143,13 @@ def _is_causal(module: torch.nn.Module, given: bool | None) -> bool:
             f"{type(module).__name__} doesn't say whether queries see later keys: it has no is_causal, and gives none; "
             'load the model with attn_implementation="sdpa" or "eager"'
         )
-    return bool(own and getattr(getattr(module, "config", None), "is_causal", True))
+    if own and getattr(getattr(module, "config", None), "is_causal", None) is False:
+        # Since 5.2 masks go by the config, and most models tell attention; before, nothing went by it.
+        raise UnsupportedError(
+            f"config.is_causal is False, and {type(module).__name__} says that it is causal; call the model with "
+            "is_causal=False, or take a newer transformers"
+        )
+    return bool(own)
 
 
 def _window(module: torch.nn.Module, sliding_window: int | None, causal: bool, keys: int) -> tuple[int, int] | None:
