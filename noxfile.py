@@ -25,6 +25,7 @@ PAGES = ("docs", "README.md")  # one process: the blocks of a page build on each
 BACKENDS = ("scree-torch", "scree-triton", "scree-jax", "scree-mlx")
 
 TRANSFORMERS = "transformers==5.23.0"
+OLDER = ("4.54.0", "4.55.4", "4.56.2", "4.57.6", "5.0.0", "5.2.0", "5.5.4", "5.10.4", "5.15.1")  # of transformers
 # What trains, and what bins are counted against.
 FOR_TRAINING = ("accelerate==1.15.0", "trl==1.16.0", "datasets==5.2.0")
 
@@ -222,6 +223,16 @@ def hf(session: nox.Session) -> None:
     session.run("pytest", "docs/guides/transformers.md", env=env)
     for example in (*WITH_TRANSFORMERS, *BETTER_WITH_TRANSFORMERS):
         session.run("python", f"examples/{example}", env=env)
+
+
+@nox.session(python=MAIN)
+@nox.parametrize("version", [nox.param(version, id=version) for version in OLDER])
+def hf_versions(session: nox.Session, version: str) -> None:
+    """Test models of transformers on packed rows with an older one: what it hasn't got is skipped with the reason."""
+    _install(session, *_editable(*CORE, "scree-torch"), *_group("test"), f"transformers=={version}")
+    env = {"SCREE_REQUIRE": "numpy,torch,transformers", "HF_HUB_OFFLINE": "1"}
+    paths = [f"tests/hf/test_{name}.py" for name in ("attention", "models", "versions")]
+    session.run("pytest", *PARALLEL, "-rs", *(session.posargs or paths), env=env)
 
 
 @nox.session(python=MAIN)

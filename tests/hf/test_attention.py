@@ -10,23 +10,23 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("scree_torch")
 
-import scree.hf  # noqa: E402
 from scree_core.errors import ShapeError, UnsupportedError  # noqa: E402
 from scree_torch.transformers import rows as rows_module  # noqa: E402
 
-from .models import GROUPED, SIZES, batch_of, left  # noqa: E402
+from .models import GROUPED, SIZES, batch_of, build, config_of, left, needs, on_scree  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("registered", "models_of_float64_compute_in_it")
 DECODERS = {
-    "llama": (transformers.LlamaConfig, GROUPED),
-    "mistral, window": (transformers.MistralConfig, GROUPED | {"sliding_window": 5}),
-    "qwen2": (transformers.Qwen2Config, GROUPED),
-    "qwen3": (transformers.Qwen3Config, GROUPED),
+    "llama": ("LlamaConfig", GROUPED),
+    "mistral, window": ("MistralConfig", GROUPED | {"sliding_window": 5}),
+    "qwen2": ("Qwen2Config", GROUPED),
+    "qwen3": ("Qwen3Config", GROUPED),
     "gemma2, softcap and window": (
-        transformers.Gemma2Config,
+        "Gemma2Config",
         GROUPED | {"sliding_window": 6, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0},
     ),
     "gpt-oss, sinks and window": (
-        transformers.GptOssConfig,
+        "GptOssConfig",
         GROUPED | {"sliding_window": 6, "num_local_experts": 4, "num_experts_per_tok": 2},
     ),
 }
@@ -35,40 +35,18 @@ EAGER = ("gemma2, softcap and window", "gpt-oss, sinks and window")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _registered():
-    scree.hf.register()
-
-
-@pytest.fixture(autouse=True)
-def _models_of_float64_compute_in_it(monkeypatch):
-    """Some go by way of float32, eager attention in its softmax and Gemma in its norms: they'd be no reference."""
-    softmax, single = torch.nn.functional.softmax, torch.Tensor.float
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else single(x))
-
-    def wide(x, *args, dtype=None, **kwargs):
-        return softmax(x, *args, dtype=None if x.dtype == torch.float64 else dtype, **kwargs)
-
-    monkeypatch.setattr(torch.nn.functional, "softmax", wide)
-
-
 @pytest.fixture
 def batch():
     return batch_of()
 
 
-def decoder(name, dtype=torch.float64, seed=0):
-    kind, options = DECODERS[name]
-    torch.manual_seed(seed)
-    more = {"experts_implementation": "eager"} if name.startswith("gpt-oss") else {}
-    implementation = "eager" if name in EAGER else "sdpa"
-    model = transformers.AutoModelForCausalLM.from_config(kind(**options), attn_implementation=implementation, **more)
-    return model.to(dtype).eval()
+def decoder(name, dtype=torch.float64):
+    config = config_of(*DECODERS[name])
+    return build(transformers.AutoModelForCausalLM, config, "eager" if name in EAGER else "sdpa", dtype)
 
 
-def encoder(kind, dtype=torch.float64, **options):
-    torch.manual_seed(0)
-    return transformers.AutoModel.from_config(kind(**SIZES, **options), attn_implementation="sdpa").to(dtype).eval()
+def encoder(name, **options):
+    return build(transformers.AutoModel, config_of(name, SIZES | options))
 
 
 def alone(model, batch):
@@ -95,7 +73,7 @@ def test_packed_logits_and_gradients_are_those_of_the_padded_run(name, dtype, to
     weights = [*model.parameters()]
     d_out = torch.randn(want.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     wanted = torch.autograd.grad(want, weights, d_out, allow_unused=True)
-    model.set_attn_implementation("scree")
+    on_scree(model)
     got = model(**getattr(batch, told), use_cache=use_cache).logits[0]
     assert far(got, want) < TOLERANCE[dtype]
     for g, w in zip(torch.autograd.grad(got, weights, d_out, allow_unused=True), wanted, strict=True):
@@ -107,7 +85,7 @@ def test_packed_logits_and_gradients_are_those_of_the_padded_run(name, dtype, to
 def test_rows_that_see_each_other_would_be_noticed(name, batch):
     model = decoder(name)
     want = alone(model, batch)
-    model.set_attn_implementation("scree")
+    on_scree(model)
     assert far(model(input_ids=batch.packed["input_ids"]).logits[0], want) > 1e-3
 
 
@@ -117,7 +95,7 @@ def test_padded_batches_give_what_they_give_elsewhere(name, side, batch):
     model = decoder(name)
     given = left(batch) if side == "left" else {"input_ids": batch.ids, "attention_mask": batch.mask}
     want = alone(model, batch)
-    model.set_attn_implementation("scree")
+    on_scree(model)
     assert far(model(**given).logits[given["attention_mask"].bool()], want) < 1e-12
 
 
@@ -132,7 +110,7 @@ def test_generation_goes_on_from_a_cache(name, batch):
         )
         for row in batch.rows
     ]
-    model.set_attn_implementation("scree")
+    on_scree(model)
     found = model.generate(**given)
     for got, one, row in zip(found, want, batch.rows, strict=True):
         new = one[0, len(row) :]
@@ -143,7 +121,7 @@ def test_an_empty_row_of_a_padded_batch_is_nobodys():
     model, batch = decoder("llama"), batch_of((5, 3))
     want = alone(model, batch)
     ids, mask = (torch.cat([x, torch.zeros_like(x[:1])]) for x in (batch.ids, batch.mask))
-    model.set_attn_implementation("scree")
+    on_scree(model)
     assert far(model(input_ids=ids, attention_mask=mask).logits[mask.bool()], want) < 1e-12
 
 
@@ -152,7 +130,7 @@ def test_several_rows_in_each_of_several_sequences(batch):
     want = alone(model, batch)
     ids = torch.cat([torch.cat(batch.rows[:2]), torch.cat(batch.rows[2:])[:8]]).reshape(2, 8)
     positions = torch.tensor([[*range(7), 0], [*range(8)]])
-    model.set_attn_implementation("scree")
+    on_scree(model)
     got = model(input_ids=ids, position_ids=positions).logits
     assert far(got.flatten(0, 1), want[:16]) < 1e-12
 
@@ -160,11 +138,12 @@ def test_several_rows_in_each_of_several_sequences(batch):
 # ---------------------------------------------------------------------- encoders
 
 
+@needs(5, 0, "BERT had an attention of its own")
 @pytest.mark.parametrize("told", ["packed", "positions", "mask"])
 def test_bert_sees_both_ways_within_a_row(told, batch):
-    model = encoder(transformers.BertConfig)
+    model = encoder("BertConfig")
     want = model(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state[batch.mask.bool()]
-    model.set_attn_implementation("scree")
+    on_scree(model)
     if told == "mask":
         got = model(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state[batch.mask.bool()]
     else:
@@ -172,12 +151,13 @@ def test_bert_sees_both_ways_within_a_row(told, batch):
     assert far(got, want) < 1e-12
 
 
+@needs(5, 7, "ModernBERT had an attention of its own, or couldn't be set to another")
 @pytest.mark.parametrize("told", ["packed", "mask"])
 def test_modernbert_sees_a_window_to_both_sides(told, batch):
     options = {"local_attention": 6, "global_attn_every_n_layers": 2, "cls_token_id": 1, "sep_token_id": 2}
-    model = encoder(transformers.ModernBertConfig, **options)
+    model = encoder("ModernBertConfig", **options)
     want = model(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state[batch.mask.bool()]
-    model.set_attn_implementation("scree")
+    on_scree(model)
     if told == "mask":
         got = model(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state[batch.mask.bool()]
     else:
@@ -185,15 +165,15 @@ def test_modernbert_sees_a_window_to_both_sides(told, batch):
     assert far(got, want) < 1e-12
 
 
+@needs(5, 0, "BART made masks of each query")
 @pytest.mark.parametrize("generates", [False, True])
 def test_a_decoder_sees_the_real_tokens_of_its_encoder(generates, batch):
-    torch.manual_seed(0)
     sizes = {f"{part}_{size}": n for part in ("encoder", "decoder") for size, n in
              (("layers", 2), ("attention_heads", 4), ("ffn_dim", 96))}  # fmt: skip
     config = transformers.BartConfig(
         vocab_size=99, d_model=64, init_std=0.2, decoder_start_token_id=2, max_position_embeddings=64, **sizes
     )
-    model = transformers.AutoModelForSeq2SeqLM.from_config(config, attn_implementation="sdpa").double().eval()
+    model = build(transformers.AutoModelForSeq2SeqLM, config)
     given = {"input_ids": batch.ids, "attention_mask": batch.mask}
     results = []
     for implementation in ("sdpa", "scree"):
@@ -211,7 +191,7 @@ def test_a_decoder_sees_the_real_tokens_of_its_encoder(generates, batch):
 
 def test_rows_are_read_once_for_all_layers(batch, monkeypatch):
     model, reads = decoder("llama"), []
-    model.set_attn_implementation("scree")
+    on_scree(model)
     to_numpy = rows_module.to_numpy
     monkeypatch.setattr(rows_module, "to_numpy", lambda x: reads.append(x) or to_numpy(x))
     model(**batch.positions)
@@ -224,7 +204,7 @@ def test_rows_are_read_once_for_all_layers(batch, monkeypatch):
 
 def test_positions_that_were_written_to_are_read_again(batch):
     model = decoder("llama")
-    model.set_attn_implementation("scree")
+    on_scree(model)
     given = batch.positions
     given["position_ids"] = given["position_ids"].clone()
     mixed = model(**given).logits
@@ -236,7 +216,7 @@ def test_positions_that_were_written_to_are_read_again(batch):
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch.compile
 def test_it_compiles_whole(batch):
     model = decoder("llama", torch.float32)
-    model.set_attn_implementation("scree")
+    on_scree(model)
     torch.compiler.reset()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     assert far(compiled(**batch.packed, use_cache=False).logits, model(**batch.packed).logits) < 1e-6
@@ -246,7 +226,7 @@ def test_it_compiles_whole(batch):
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
 def test_training_modes_make_no_difference(batch):
     model = decoder("llama", torch.float32)
-    model.set_attn_implementation("scree")
+    on_scree(model)
     want = model(**batch.packed).logits
     with torch.inference_mode():
         assert torch.equal(model(**batch.packed).logits, want)
@@ -266,7 +246,7 @@ def test_training_modes_make_no_difference(batch):
 @pytest.fixture
 def llama():
     model = decoder("llama")
-    model.set_attn_implementation("scree")
+    on_scree(model)
     return model
 
 
@@ -305,6 +285,7 @@ def test_dropout_is_refused(batch):
     model.eval()(**batch.packed)
 
 
+@pytest.mark.filterwarnings("ignore:.*output_attentions:UserWarning")  # by transformers 4, which then goes on
 def test_weights_are_refused(llama, batch):
     with pytest.raises((UnsupportedError, ValueError), match="eager"):
         llama(**batch.packed, output_attentions=True)
@@ -313,14 +294,14 @@ def test_weights_are_refused(llama, batch):
 @pytest.mark.parametrize("name", ["llama", "mistral, window"])
 def test_masks_for_each_query_are_refused(name, batch):
     model = decoder(name)
-    model.set_attn_implementation("scree")
+    on_scree(model)
     with pytest.raises(UnsupportedError, match=r"shape \(4, 1, 12, 12\) tells of each query"):
         model(input_ids=batch.ids, attention_mask=torch.zeros(4, 1, 12, 12))
 
 
 def test_holes_within_a_window_are_refused(batch):
     model = decoder("mistral, window")
-    model.set_attn_implementation("scree")
+    on_scree(model)
     mask = batch.mask.clone()
     mask[2, 4] = 0
     with pytest.raises(UnsupportedError, match="attention_mask has holes"):
@@ -331,7 +312,7 @@ def test_holes_elsewhere_are_what_nobody_sees(batch):
     model, mask = decoder("llama"), batch.mask.clone()
     mask[2, 4] = 0
     want = model(input_ids=batch.ids, attention_mask=mask).logits[mask.bool()]
-    model.set_attn_implementation("scree")
+    on_scree(model)
     assert far(model(input_ids=batch.ids, attention_mask=mask).logits[mask.bool()], want) < 1e-12
 
 

@@ -11,6 +11,10 @@ from scree_core.errors import UnsupportedError
 from scree_torch.rectangles import collect, spread
 from scree_torch.transformers.rows import Side, Told, check_no_holes, rows_of
 
+REFUSED = ("position_bias", "head_mask", "sinks", "indices", "block_indices", "cache", "block_table")
+"""What models of transformers hand to attention that would change the result: biases, sinks of each query, the keys or
+blocks of keys that a query picks, paged caches."""
+
 
 def scree_attention(
     module: torch.nn.Module,
@@ -50,7 +54,8 @@ def scree_attention(
     scaling : float, optional
         Factor of the scores, by default ``1 / sqrt(head_dim)``.
     sliding_window : int, optional
-        A query sees so many keys up to its own; without a causal mask so many to both sides, less one.
+        A query sees so many keys up to its own; without a causal mask so many to both sides, less one, or as many as
+        the model's ``config.sliding_window`` says where that is no other window.
     softcap : float, optional
         Scores become ``softcap * tanh(score / softcap)``.
     is_causal : bool, optional
@@ -76,7 +81,8 @@ def scree_attention(
     ------
     ShapeError, UnsupportedError
         Rows are told in two ways or don't fit, or something is asked for that there isn't: dropout, weights, biases of
-        positions, a paged cache.
+        positions, a choice of keys for each query, a paged cache; or the layer doesn't say whether it is causal, or
+        its config denies it.
 
     Notes
     -----
@@ -85,10 +91,10 @@ def scree_attention(
     none. Queries, keys and values of padded batches are copied without their padding, packed ones aren't copied.
     """
     _refuse(dropout, kwargs)
-    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    causal = _is_causal(module, is_causal)
     batch, _, queries, _ = query.shape
     told = Told(attention_mask, position_ids, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
-    window = _window(sliding_window, causal, key.shape[2])
+    window = _window(module, sliding_window, causal, key.shape[2])
     rows = rows_of(told, batch, queries, key.shape[2], query, ordered=causal or window is not None)
     if window is not None:
         check_no_holes(told)
@@ -119,7 +125,7 @@ def _refuse(dropout: float, more: dict[str, Any]) -> None:
         raise UnsupportedError(
             'scree\'s attention keeps no weights to return: load the model with attn_implementation="eager" to see them'
         )
-    for name in ("position_bias", "cache", "block_table", "head_mask"):
+    for name in REFUSED:
         if more.get(name) is not None:
             raise UnsupportedError(
                 f"scree's attention takes no {name}, which this model gives: load it with "
@@ -127,10 +133,34 @@ def _refuse(dropout: float, more: dict[str, Any]) -> None:
             )
 
 
-def _window(sliding_window: int | None, causal: bool, keys: int) -> tuple[int, int] | None:
+def _is_causal(module: torch.nn.Module, given: bool | None) -> bool:
+    """Return whether a layer is causal: as it is told, else as it says."""
+    if given is not None:
+        return bool(given)
+    own = getattr(module, "is_causal", None)
+    if own is None:
+        raise UnsupportedError(
+            f"{type(module).__name__} doesn't say whether queries see later keys: it has no is_causal, and gives none; "
+            'load the model with attn_implementation="sdpa" or "eager"'
+        )
+    if own and getattr(getattr(module, "config", None), "is_causal", None) is False:
+        # Since 5.2 masks go by the config, and most models tell attention; before, nothing went by it.
+        raise UnsupportedError(
+            f"config.is_causal is False, and {type(module).__name__} says that it is causal; call the model with "
+            "is_causal=False, or take a newer transformers"
+        )
+    return bool(own)
+
+
+def _window(module: torch.nn.Module, sliding_window: int | None, causal: bool, keys: int) -> tuple[int, int] | None:
     if sliding_window is None or sliding_window >= keys:
         return None  # it reaches over all there are
-    return (sliding_window - 1, -1 if causal else sliding_window - 1)
+    if causal:
+        return (sliding_window - 1, -1)
+    # Masks reach as far as the config says, and layers are made for FlashAttention: some say one more, some the same.
+    of_mask = getattr(getattr(module, "config", None), "sliding_window", None)
+    reach = sliding_window if of_mask == sliding_window else sliding_window - 1
+    return (reach, reach)
 
 
 def _in_one_dtype(*arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -56,22 +58,24 @@ def scree_mask(
     Raises
     ------
     UnsupportedError
-        The mask function is another (a prefix that sees itself, chunks, blocks of image tokens), or the cache is a
-        static one, with room for keys that aren't there yet.
+        The mask function is another (a prefix that sees itself, chunks, blocks of image tokens, keys that queries
+        pick), the cache is a static one, with room for keys that aren't there yet, or the model asks for a mask and
+        then attends by itself.
 
     Notes
     -----
     Reads no values, and so doesn't sync.
     """
+    _check_attention_is_called(kwargs.get("config"))
     parts = set() if torch.compiler.is_compiling() else set(_parts(mask_function))
-    strange = sorted(parts - UNDERSTOOD) or _strange_in_a_trace(mask_function, kwargs)
+    strange = sorted(parts - UNDERSTOOD) or _strange_elsewhere(mask_function, kwargs)
     if strange:
         raise UnsupportedError(
             f"scree's attention knows causal, bidirectional and sliding masks, and this model adds one made by "
             f'{strange[0].split(".")[0]!r}; load it with attn_implementation="sdpa" or "eager"'
         )
     is_static = isinstance(q_offset, torch.Tensor) or kv_offset + kv_length > q_offset + q_length
-    if is_static and (isinstance(q_offset, torch.Tensor) or "causal_mask_function" in parts):
+    if is_static and (isinstance(q_offset, torch.Tensor) or _is_causal(mask_function, parts)):
         raise UnsupportedError(
             f"the cache has room for {kv_length} keys, more than there are yet; scree's attention takes caches that "
             'grow, cache_implementation="dynamic"'
@@ -86,16 +90,50 @@ def scree_mask(
     return attention_mask[:, kv_offset : kv_offset + kv_length]
 
 
-def _strange_in_a_trace(mask_function: Any, more: dict[str, Any]) -> list[str]:
-    """Return what a mask has that isn't understood, as far as can be told where closures can't be looked into."""
-    if not torch.compiler.is_compiling():
-        return []
+def _check_attention_is_called(config: Any) -> None:
+    """Refuse models that take a mask from here and then don't call ``scree_attention``: nothing would be causal."""
+    if config is None or torch.compiler.is_compiling():
+        return
+    model = _with_attention_of_its_own(type(config))
+    if model is not None:
+        raise UnsupportedError(
+            f"{model} has an attention of its own, and doesn't call scree's; load it with "
+            'attn_implementation="eager", or "sdpa" where it has that'
+        )
+
+
+@cache
+def _with_attention_of_its_own(config: type) -> str | None:
+    """Return the name of transformers' model of a config, where its file never asks for an attention implementation."""
+    from transformers import MODEL_MAPPING  # pyrefly: ignore[missing-import]
+
+    model = MODEL_MAPPING.get(config, None)
+    if not getattr(model, "__module__", "").startswith("transformers.") or model._can_set_attn_implementation():
+        return None
+    return None if hasattr(sys.modules[model.__module__], "ALL_ATTENTION_FUNCTIONS") else model.__name__
+
+
+def _strange_elsewhere(mask_function: Any, more: dict[str, Any]) -> list[str]:
+    """Return what a mask has that can't be told of its parts, or not in a trace, where closures can't be looked into.
+
+    ``use_vmap`` says that the model added a function of its own. Even where it is one that is understood, say a
+    window on top of a mask without one, attention may not hear of it.
+    """
     found = ["a function of the model's own"] if more.get("use_vmap") else []
     if getattr(mask_function, "__qualname__", "").startswith("or_masks"):
         found.append("or_masks")
-    if getattr(more.get("config"), "attention_chunk_size", None) is not None:
+    if getattr(more.get("config"), "index_topk", None) is not None:
+        found.append("an indexer of keys")
+    if torch.compiler.is_compiling() and getattr(more.get("config"), "attention_chunk_size", None) is not None:
         found.append("chunked_overlay")
     return found
+
+
+def _is_causal(mask_function: Any, parts: set[str]) -> bool:
+    """Whether no key may come after the last query; those of an encoder may."""
+    if parts:
+        return "causal_mask_function" in parts
+    return getattr(mask_function, "__qualname__", "") != "bidirectional_mask_function"
 
 
 def _parts(mask_function: Any) -> Iterator[str]:

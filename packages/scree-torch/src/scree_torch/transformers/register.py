@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scree_core.errors import ArgumentTypeError, BackendNotInstalledError
 from scree_torch.transformers.attention import scree_attention
-from scree_torch.transformers.mask import scree_mask
+from scree_torch.transformers.versions import check_version, mask_for
 
 
 def register(name: str = "scree") -> None:
@@ -18,7 +18,7 @@ def register(name: str = "scree") -> None:
     Raises
     ------
     BackendNotInstalledError
-        transformers isn't installed, or is older than its registry of masks (4.53).
+        transformers isn't installed, or is older than 4.54.
     ArgumentTypeError
         The name is no string.
 
@@ -36,11 +36,16 @@ def register(name: str = "scree") -> None:
     if not isinstance(name, str):
         raise ArgumentTypeError(f"name must be a string, got {type(name).__name__}")
     try:
-        from transformers import AttentionInterface  # pyrefly: ignore[missing-import]
-        from transformers.masking_utils import AttentionMaskInterface  # pyrefly: ignore[missing-import]
-    except ImportError as error:
+        import transformers  # pyrefly: ignore[missing-import]
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "transformers":
+            raise  # installed, but broken
         raise BackendNotInstalledError(
-            f'scree.hf.register needs transformers 4.53 or newer: {error}\n    pip install "scree[torch,transformers]"'
+            f'scree.hf.register needs transformers: {error}\n    pip install "scree[torch,transformers]"'
         ) from error
+    check_version(transformers.__version__)
+    from transformers import AttentionInterface  # pyrefly: ignore[missing-import]
+    from transformers.masking_utils import AttentionMaskInterface  # pyrefly: ignore[missing-import]
+
     AttentionInterface.register(name, scree_attention)
-    AttentionMaskInterface.register(name, scree_mask)
+    AttentionMaskInterface.register(name, mask_for(AttentionMaskInterface()["eager"]))

@@ -166,7 +166,8 @@ def _check_mask(mask: torch.Tensor, batch: int, keys: int) -> None:
     if mask.ndim != 2:
         raise UnsupportedError(
             f"attention_mask of shape {tuple(mask.shape)} tells of each query; scree's attention takes "
-            "(batch, length), True or 1 where a token is real"
+            "(batch, length), True or 1 where a token is real. Where the model made it, load it with "
+            'attn_implementation="sdpa" or "eager", or try a newer transformers, where fewer models do'
         )
     if tuple(mask.shape) != (batch, keys):
         raise ShapeError(f"attention_mask must have shape (batch, length) = ({batch}, {keys}), got {tuple(mask.shape)}")
