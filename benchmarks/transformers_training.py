@@ -42,6 +42,8 @@ CANDIDATES = {
     "scree, padded": ("scree", "padded"),
     "scree, flattened": ("scree", "packed"),
 }
+WITH_LOSS = "scree, flattened, with its loss"
+"""A training step whose loss is ``scree.hf.causal_lm_loss`` too; the others have transformers' own."""
 
 
 @dataclass(frozen=True)
@@ -209,11 +211,14 @@ class Bench:
         told, draw = self.batches(lengths), Draw(kind, str(source), seed, len(lengths), sum(lengths), max(lengths))
         runs: dict[str, Callable[[], torch.Tensor]] = {}
         wanted: torch.Tensor | None = None
-        for candidate, (implementation, form) in CANDIDATES.items():
+        candidates = CANDIDATES | ({WITH_LOSS: CANDIDATES["scree, flattened"]} if kind == TRAINS else {})
+        for candidate, (implementation, form) in candidates.items():
             if implementation in self.setting.without:
                 continue
             try:
                 model = self.attending(implementation)
+                if candidate == WITH_LOSS:
+                    model.loss_function = scree.hf.causal_lm_loss
                 states = self.check(model, told[form], wanted)
                 wanted = states if wanted is None else wanted
                 del states

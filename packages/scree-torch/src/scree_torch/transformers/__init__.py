@@ -5,7 +5,8 @@ Importing this imports no transformers; each function does when it needs it.
 
 from scree_torch.transformers.attention import scree_attention
 from scree_torch.transformers.collator import PackedCollator
+from scree_torch.transformers.loss import causal_lm_loss
 from scree_torch.transformers.mask import scree_mask
 from scree_torch.transformers.register import register
 
-__all__ = ["PackedCollator", "register", "scree_attention", "scree_mask"]
+__all__ = ["PackedCollator", "causal_lm_loss", "register", "scree_attention", "scree_mask"]

@@ -77,7 +77,7 @@ def rows_of(told: Told, batch: int, queries: int, keys: int, like: torch.Tensor,
         found = _mask_of(told.mask)
         _check_not_packed_too(told, found, queries, keys)
         if not ordered:
-            return Rows(_whole(batch, queries, like), found.side)
+            return Rows(whole(batch, queries, like), found.side)
         if queries == keys:
             return Rows(found.side, found.side)
         return Rows(_mask_of(told.mask, queries).side, found.side)
@@ -91,8 +91,8 @@ def rows_of(told: Told, batch: int, queries: int, keys: int, like: torch.Tensor,
                 )
             side = kept(told.position_ids, f"rows {batch}", lambda: _begun(begins, batch, like))
             return Rows(side, side)
-    q = _whole(batch, queries, like)
-    return Rows(q, q if queries == keys else _whole(batch, keys, like))
+    q = whole(batch, queries, like)
+    return Rows(q, q if queries == keys else whole(batch, keys, like))
 
 
 # ---------------------------------------------------------------------- packed
@@ -111,13 +111,14 @@ def _packed(told: Told, batch: int, queries: int, keys: int, like: torch.Tensor)
         )
     if told.cu_seq_lens_q is None:
         raise ShapeError("cu_seq_lens_k is given without cu_seq_lens_q, which tells the rows of the queries; give both")
-    q = _offsets(told.cu_seq_lens_q, told.max_length_q, queries, "cu_seq_lens_q", like)
+    q = by_lengths(told.cu_seq_lens_q, told.max_length_q, queries, "cu_seq_lens_q", like)
     if told.cu_seq_lens_k is None or told.cu_seq_lens_k is told.cu_seq_lens_q:
-        return Rows(q, q if queries == keys else _offsets(told.cu_seq_lens_q, None, keys, "cu_seq_lens_q", like))
-    return Rows(q, _offsets(told.cu_seq_lens_k, told.max_length_k, keys, "cu_seq_lens_k", like))
+        return Rows(q, q if queries == keys else by_lengths(told.cu_seq_lens_q, None, keys, "cu_seq_lens_q", like))
+    return Rows(q, by_lengths(told.cu_seq_lens_k, told.max_length_k, keys, "cu_seq_lens_k", like))
 
 
-def _offsets(source: torch.Tensor, longest: Any, total: int, name: str, like: torch.Tensor) -> Side:
+def by_lengths(source: torch.Tensor, longest: Any, total: int, name: str, like: torch.Tensor) -> Side:
+    """Return packed rows by their cumulative lengths."""
     if source.device != like.device:
         raise ShapeError(f"{name} is on {source.device} and the model on {like.device}; move it there")
     longest = None if longest is None else int(longest)
@@ -217,7 +218,7 @@ def check_no_holes(told: Told) -> None:
 # ---------------------------------------------------------------------- both
 
 
-def _whole(batch: int, length: int, like: torch.Tensor) -> Side:
+def whole(batch: int, length: int, like: torch.Tensor) -> Side:
     """Return rows that fill the batch."""
     return _filled(batch, length, like.device)
 
