@@ -21,6 +21,18 @@ def _classes(labels: torch.Tensor, vocab: int) -> torch.Tensor:
     return labels.clamp(0, vocab - 1).to(torch.int64).unsqueeze(1)
 
 
+def gradient(logits: torch.Tensor, labels: torch.Tensor, d_out: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of the logits, given that of the losses, by operations that have gradients themselves."""
+    vocab = logits.shape[1]
+    at = _classes(labels, vocab)
+    own = torch.full_like(at, -1, dtype=d_out.dtype)
+    d = torch.softmax(widened(logits), 1).scatter_add(1, at, own)
+    weight = d_out.masked_fill(labels >= vocab, math.nan).masked_fill(labels < 0, 0)
+    # Where nothing counts the logits may be anything, and 0 times NaN isn't 0.
+    d = (d * weight.unsqueeze(1)).masked_fill((labels < 0).unsqueeze(1), 0)
+    return narrowed(d, logits.dtype)
+
+
 class _CrossEntropy(Differentiable):
     # torch.nn.functional.cross_entropy would keep the log-probabilities in float32, and halves' logits widened.
 
@@ -37,12 +49,4 @@ class _CrossEntropy(Differentiable):
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> Any:
-        logits, labels = ctx.saved_tensors
-        vocab = logits.shape[1]
-        at = _classes(labels, vocab)
-        own = torch.full_like(at, -1, dtype=d_out.dtype)
-        d = torch.softmax(widened(logits), 1).scatter_add(1, at, own)
-        weight = d_out.masked_fill(labels >= vocab, math.nan).masked_fill(labels < 0, 0)
-        # Where nothing counts the logits may be anything, and 0 times NaN isn't 0.
-        d = (d * weight.unsqueeze(1)).masked_fill((labels < 0).unsqueeze(1), 0)
-        return narrowed(d, logits.dtype), None
+        return gradient(*ctx.saved_tensors, d_out), None
