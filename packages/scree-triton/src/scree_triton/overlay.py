@@ -204,7 +204,9 @@ def _why_not_dtype(x: torch.Tensor) -> str | None:
 
 
 def _why_not_losses(logits: torch.Tensor) -> str | None:
-    return None if logits.dtype == torch.float64 else _why_not_dtype(logits)
+    if logits.dtype not in (*DTYPES, torch.float64):
+        return f"it computes float16, bfloat16, float32 and float64, not {str(logits.dtype).removeprefix('torch.')}"
+    return None
 
 
 _WHY_NOT = {"to_padded": _why_not_copied, "from_padded": _why_not_copied, "varlen_cross_entropy": _why_not_losses}
