@@ -25,8 +25,11 @@ def gradient(logits: torch.Tensor, labels: torch.Tensor, d_out: torch.Tensor) ->
     """Return the gradient of the logits, given that of the losses, by operations that have gradients themselves."""
     vocab = logits.shape[1]
     at = _classes(labels, vocab)
-    own = torch.full_like(at, -1, dtype=d_out.dtype)
-    d = torch.softmax(widened(logits), 1).scatter_add(1, at, own)
+    d = torch.softmax(widened(logits), 1)
+    if torch.compiler.is_compiling():  # PyTorch's compiler fuses this, but no scatter, which needs d in memory
+        d = d - (torch.arange(vocab, device=at.device) == at).to(d.dtype)
+    else:
+        d = d.scatter_add(1, at, torch.full_like(at, -1, dtype=d_out.dtype))
     weight = d_out.masked_fill(labels >= vocab, math.nan).masked_fill(labels < 0, 0)
     # Where nothing counts the logits may be anything, and 0 times NaN isn't 0.
     d = (d * weight.unsqueeze(1)).masked_fill((labels < 0).unsqueeze(1), 0)
