@@ -31,7 +31,7 @@ CASES = {
         "padding bf16 4096",
         "padding bf16 3",
         *(f"losses bf16 {vocab}" for vocab in (2, 50_257, 128_256)),
-        "losses fp64 1024",
+        "losses fp64 32000",
     ],
 }
 MORE = {

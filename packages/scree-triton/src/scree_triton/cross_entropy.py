@@ -29,7 +29,7 @@ class Tile(NamedTuple):
     """Tiles on their way at once, where an element has several."""
 
 
-FORWARD = Tile(4096, 8, 1)
+FORWARD = Tile(4096, 8, 3)
 BACKWARD = Tile(4096, 8, 1)
 BLOCKS = 4
 """Tiles of one element that a program of backward takes, one after the other."""
@@ -194,6 +194,8 @@ def _launch(
     key = kernel, tile, stride, vocab, *more.values(), logits.device, *map(alike, arrays)
     found = _variants.get(key)
     if found is None:
+        if logits.dtype == torch.float64:  # too large for several in the memory that a program shares
+            tile = tile._replace(stages=1)
         found = _variants[key] = _variant(kernel, tile, vocab, {"STRIDE": stride, **more})
     variant, rows, parts = found
     with on_device_of(logits):
