@@ -78,6 +78,15 @@ def test_few_classes_share_a_program_with_others():
     check(*draw(3 * module.MOST_ROWS + 5, 3))
 
 
+@pytest.mark.parametrize(
+    ("vocab", "rows", "parts"), [(1, 64, 1), (3, 64, 1), (1000, 4, 1), (4096, 1, 1), (4097, 1, 1), (151_936, 1, 10)]
+)
+def test_programs_have_a_tile_and_elements_of_many_classes_have_several(vocab, rows, parts):
+    tile = module.Tile(4096, 8, 1)
+    assert module._variant(module._forward_kernel, tile, vocab, {"STRIDE": vocab})[1:] == (rows, 1)
+    assert module._variant(module._backward_kernel, tile, vocab, {"STRIDE": vocab, "BLOCKS": 4})[1:] == (rows, parts)
+
+
 def test_labels_may_be_int32_and_lie_apart():
     logits, labels = draw(7, 20)
     expected = step(varlen_cross_entropy, logits, labels)
@@ -145,8 +154,10 @@ def test_cotangents_may_be_one_number_or_lie_apart():
     losses = varlen_cross_entropy(logits, labels)
     d = torch.arange(6.0, device=DEVICE)
     (wanted,) = torch.autograd.grad(losses, logits, d, retain_graph=True)
+    known = len(module._variants)
     (got,) = torch.autograd.grad(losses, logits, torch.stack([d, d + nan], 1)[:, 0], retain_graph=True)
     assert torch.equal(got, wanted)
+    assert len(module._variants) == known
     (got,) = torch.autograd.grad(losses.sum(), logits, retain_graph=True)
     (wanted,) = torch.autograd.grad(losses, logits, torch.ones_like(d))
     assert torch.equal(got, wanted)
@@ -164,11 +175,14 @@ def test_no_elements_have_no_losses():
     assert (losses.shape, d.shape) == ((0,), (0, 5))
 
 
-def test_what_needs_no_gradient_keeps_nothing():
+def test_what_needs_no_gradient_keeps_nothing(monkeypatch):
     logits, labels = draw(4, 5)
+    given, forward = [], module._forward
+    monkeypatch.setattr(module, "_forward", lambda *arrays: given.append(arrays[2]) or forward(*arrays))
     with torch.no_grad():
         assert varlen_cross_entropy(logits, labels).grad_fn is None
     assert varlen_cross_entropy(logits.detach(), labels).grad_fn is None
+    assert given == [None, None]
     assert varlen_cross_entropy(logits, labels).grad_fn.apply(None) == (None, None)
 
 

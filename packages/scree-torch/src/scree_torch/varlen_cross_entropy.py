@@ -52,4 +52,5 @@ class _CrossEntropy(Differentiable):
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> Any:
-        return gradient(*ctx.saved_tensors, d_out), None
+        logits, labels = ctx.saved_tensors
+        return gradient(logits, labels, d_out), None

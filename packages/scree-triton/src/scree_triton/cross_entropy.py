@@ -1,4 +1,4 @@
-"""Cross-entropy of each element's logits and its label: a kernel forward, which reads the logits once, and one backward.
+"""Cross-entropy of each element's logits and its label: a kernel each way, which reads the logits once.
 
 Forward keeps two numbers of each element, from which backward computes the softmax again, in registers: neither needs
 memory of the vocabulary's size beside the logits and their gradient.
@@ -107,7 +107,8 @@ def _forward_kernel(
     own = tl.load(logits_ptr + label, mask=counts & (label < VOCAB), other=float("nan")).to(dtype)
     top = tl.full((BLOCK_ROWS,), float("-inf"), dtype)
     sums = tl.zeros((BLOCK_ROWS, BLOCK), dtype)
-    stop = tl.where(tl.max(label, 0) >= 0, VOCAB, 0)  # nothing is read where nothing counts
+    # Nothing is read where nothing counts.
+    stop = tl.where(tl.max(label, 0) >= 0, VOCAB, 0)  # pyrefly: ignore[unsupported-operation]
     for first in tl.range(0, stop, BLOCK, num_stages=STAGES):
         column = first + tl.arange(0, BLOCK)
         inside = counts[:, None] & (column < VOCAB)[None, :]  # (BLOCK_ROWS, BLOCK)
@@ -145,6 +146,7 @@ def _backward_kernel(
     row = (tl.program_id(0) // parts).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     label = tl.load(labels_ptr + row, mask=row < rows, other=-1).to(tl.int64)
     counts = label >= 0  # (BLOCK_ROWS,)
+    # Without a label nothing is read, and what stands for it gives 0.
     top = tl.load(kept_ptr + row, mask=counts, other=0.0)
     total = tl.load(kept_ptr + rows + row, mask=counts, other=1.0)
     d = tl.load(d_losses_ptr + row * D_STRIDE, mask=counts, other=0.0).to(dtype)
@@ -158,8 +160,8 @@ def _backward_kernel(
         x = tl.load(at, mask=inside & counts[:, None], other=0.0).to(dtype)
         softmax = tl.exp(x - top[:, None]) * share
         d_x = tl.where(column[None, :] == label[:, None], softmax - 1.0, softmax) * d
-        d_x = tl.where(counts[:, None], d_x, 0.0).to(d_logits_ptr.dtype.element_ty)
-        tl.store(d_logits_ptr + (row * VOCAB)[:, None] + column[None, :], d_x, mask=inside)
+        to = d_logits_ptr + (row * VOCAB)[:, None] + column[None, :]
+        tl.store(to, d_x.to(d_logits_ptr.dtype.element_ty), mask=inside)
 
 
 def _dtype_of(logits: torch.Tensor) -> torch.dtype:
@@ -176,16 +178,14 @@ def _forward(logits: torch.Tensor, labels: torch.Tensor, kept: torch.Tensor | No
 
 def _backward(logits: torch.Tensor, labels: torch.Tensor, kept: torch.Tensor, d_losses: torch.Tensor) -> torch.Tensor:
     d_logits = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    if d_losses.stride(0) > 1:
+    if d_losses.stride(0) > 1:  # a variant of the kernel for one number, repeated, and one for all others
         d_losses = d_losses.contiguous()
     more = {"D_STRIDE": d_losses.stride(0), "BLOCKS": BLOCKS}
     _launch(_backward_kernel, BACKWARD, more, logits, labels.contiguous(), kept, d_losses, d_logits)
     return d_logits
 
 
-def _launch(
-    kernel: Any, tile: Tile, more: dict[str, int], logits: torch.Tensor, *others: torch.Tensor | None
-) -> None:
+def _launch(kernel: Any, tile: Tile, more: dict[str, int], logits: torch.Tensor, *others: torch.Tensor | None) -> None:
     total, vocab = logits.shape
     if not total:
         return
