@@ -152,6 +152,7 @@ def _backward_kernel(
     d = tl.load(d_losses_ptr + row * D_STRIDE, mask=counts, other=0.0).to(dtype)
     d = tl.where(label < VOCAB, d, float("nan"))[:, None]
     share = (1.0 / total if dtype == tl.float64 else tl.math.div_rn(1.0, total))[:, None]
+    own = label.to(tl.int32)[:, None]  # of what doesn't fit, the gradient is 0 or NaN
     start = tl.program_id(0) % parts * (BLOCK * BLOCKS)
     for block in tl.range(0, BLOCKS, num_stages=STAGES):
         column = start + block * BLOCK + tl.arange(0, BLOCK)
@@ -159,7 +160,7 @@ def _backward_kernel(
         at = logits_ptr + (row * STRIDE)[:, None] + column[None, :]
         x = tl.load(at, mask=inside & counts[:, None], other=0.0).to(dtype)
         softmax = tl.exp(x - top[:, None]) * share
-        d_x = tl.where(column[None, :] == label[:, None], softmax - 1.0, softmax) * d
+        d_x = tl.where(column[None, :] == own, softmax - 1.0, softmax) * d
         to = d_logits_ptr + (row * VOCAB)[:, None] + column[None, :]
         tl.store(to, d_x.to(d_logits_ptr.dtype.element_ty), mask=inside)
 
