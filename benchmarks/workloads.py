@@ -141,6 +141,19 @@ PADDING_GPU = {
     "padding_scalars": Layout(log_normal(1_000, mean=512, sigma=0.6), 1),
 }
 
+LOSSES_GPU = {
+    f"loss_{rows}_{vocab}": Layout(log_normal(rows, mean=512, sigma=0.6), vocab, dtype)
+    for rows, vocab, dtype in (
+        (32, 32_000, "bfloat16"),
+        (16, 128_256, "bfloat16"),
+        (8, 151_936, "bfloat16"),
+        (32, 151_936, "bfloat16"),
+        (16, 50_257, "bfloat16"),
+        (32, 1_024, "float32"),
+    )
+}
+"""Logits of language models: their vocabularies are the features."""
+
 SOFTMAX_GPU = Layout(log_normal(2048, mean=512, sigma=0.6), features=64)
 
 ROPE_GPU = Attention(HEADLINE, heads=32, head_dim=128, dtype="bfloat16")

@@ -131,6 +131,30 @@ def test_nothing_but_the_logits_is_kept_for_the_gradient():
     assert [x.data_ptr() for x in large] == [logits.data_ptr()]
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch.compile
+def test_compiled_gradients_are_fused_and_scatter_nothing():
+    """A scatter would need an array in float32 that is as large as the logits."""
+    from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
+
+    logits, labels = drawn(torch.bfloat16)
+    offsets = scree.from_lengths(logits, LENGTHS).offsets
+    called = []
+
+    def note(graph, _):
+        called.append([str(node.target) for node in graph.graph.nodes if node.op == "call_function"])
+        return make_boxed_func(graph.forward)
+
+    def fn(x, y, o):
+        return scree.varlen_cross_entropy(scree.Array(x, o), y)
+
+    compiled = torch.compile(fn, fullgraph=True, backend=aot_autograd(fw_compiler=note))
+    results = [torch.autograd.grad(f(logits, labels, offsets), logits)[0] for f in (compiled, fn)]
+    assert torch.equal(*results)
+    _, backward = called
+    assert not [name for name in backward if "scatter" in name]
+
+
 def test_gradients_are_right_to_the_second_order():
     logits, labels = drawn(torch.float64)
     arr = scree.from_lengths(logits, LENGTHS)

@@ -39,6 +39,7 @@ from scree_triton.attention import backward, configs, run, variants
 from scree_triton.attention.entry import varlen_attention
 from scree_triton.attention.hopper import backward as hopper_backward
 from scree_triton.attention.hopper import forward as hopper_forward
+from scree_triton.cross_entropy import varlen_cross_entropy
 from scree_triton.norms import tiles as norm_tiles
 from scree_triton.norms import varlen_layernorm, varlen_rmsnorm
 from scree_triton.padding import from_padded, to_padded
@@ -198,9 +199,16 @@ def pad(dtype: torch.dtype, features: int) -> None:
     differentiate(values, (leaf,))
 
 
+def compare(dtype: torch.dtype, vocab: int) -> None:
+    """Run cross-entropy."""
+    logits = torch.empty((4, vocab), dtype=dtype, requires_grad=True)
+    differentiate(varlen_cross_entropy(logits, torch.zeros(4, dtype=torch.int32)), (logits,))
+
+
 def cases() -> dict[str, Callable[..., None]]:
     """Return what can be run, by name."""
     found: dict[str, Callable[..., None]] = {}
+    found["losses fp64 32000"] = functools.partial(compare, torch.float64, 32_000)  # what others leave to PyTorch
     for name, dtype in DTYPES.items():
         for width in WIDTHS:
             found[f"attention {name} {width}"] = functools.partial(attend, dtype, width)
@@ -213,6 +221,8 @@ def cases() -> dict[str, Callable[..., None]]:
             found[f"norms {name} {features}"] = functools.partial(normalise, dtype, features)
         for sizes in ((4, 20, 1), (4096, 20, 1), (4, 10_000, 1), (4, 200, 3), (4, 200, 64)):
             found[f"softmax {name} {'x'.join(map(str, sizes))}"] = functools.partial(soften, dtype, *sizes)
+        for vocab in (2, 1024, 50_257, 128_256):
+            found[f"losses {name} {vocab}"] = functools.partial(compare, dtype, vocab)
         for features in (1, 3, 64, 4096):
             found[f"padding {name} {features}"] = functools.partial(pad, dtype, features)
         for head_dim, rotated in ((128, 128), (80, 32)):

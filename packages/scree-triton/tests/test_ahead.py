@@ -30,6 +30,8 @@ CASES = {
         "rope fp32 32of80 neighbours",
         "padding bf16 4096",
         "padding bf16 3",
+        *(f"losses bf16 {vocab}" for vocab in (2, 50_257, 128_256)),
+        "losses fp64 32000",
     ],
 }
 MORE = {
@@ -65,6 +67,8 @@ KERNELS = {
         "rope._rotate_kernel",
         "padding._spread_kernel",
         "padding._collect_kernel",
+        "cross_entropy._forward_kernel",
+        "cross_entropy._backward_kernel",
     },
 }
 MULTIPLY = {

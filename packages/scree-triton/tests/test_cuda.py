@@ -25,6 +25,10 @@ def attend(arr, sinks, **options):
     return scree.varlen_attention(arr, arr, arr, sinks=sinks, backend="triton", **options)
 
 
+def compare(arr, labels, **options):
+    return scree.varlen_cross_entropy(arr.with_values(arr.values.flatten(1)), labels, **options)
+
+
 def drop_padding(padded):
     mask = torch.arange(105, device="cuda").reshape(5, 21) % 3 == 0
     return scree.from_padded(padded, mask, capacity=99, backend="triton").values
@@ -41,6 +45,8 @@ OPS = {
     "rope": lambda a, w: (
         scree.varlen_rope(a, a.values[:, 0, :4].detach(), a.values[:, 0, 4:8].detach(), backend="triton").values
     ),
+    "cross-entropy": lambda a, w: compare(a, a.segment_ids, reduction="none", backend="triton").values,
+    "cross-entropy of rows": lambda a, w: compare(a, a.segment_ids, reduction="row_mean_token_mean", backend="triton"),
 }
 
 
@@ -68,12 +74,14 @@ def test_a_step_is_captured_once_and_replayed_on_other_rows():
     capacity = 200
     weight = torch.ones(16, device="cuda", dtype=torch.float16)
     table = torch.rand(capacity, 8, device="cuda")
+    labels = torch.arange(capacity, device="cuda") % 32
 
     def step(values, offsets):
         x = scree.Array(values, offsets, max_length=150, tail=True)
         q = scree.varlen_rope(scree.varlen_rmsnorm(x, weight), table, table)
         out = scree.varlen_attention(q, q, x, causal=True)
         loss = scree.varlen_softmax(out).values.float().square().sum() + out.values.float().square().sum()
+        loss = loss + compare(out, labels)
         return out.values, *torch.autograd.grad(loss, values)
 
     def batch(lengths):
@@ -109,7 +117,8 @@ def test_inductor_compiles_it_whole():
     def step(values, offsets, sinks):
         arr = scree.Array(values, offsets, max_length=70)
         out, lse = scree.varlen_attention(arr, arr, arr, causal=True, sinks=sinks, return_lse=True)
-        return scree.varlen_rmsnorm(out).values.sum() + lse.values.sum()
+        loss = compare(out, torch.arange(105, device="cuda") % 32)
+        return scree.varlen_rmsnorm(out).values.sum() + lse.values.sum() + loss
 
     arr, sinks = rows([30, 0, 70, 5], 2, 16), torch.zeros(2, device="cuda", requires_grad=True)
     values = arr.values.requires_grad_()
@@ -125,6 +134,8 @@ def test_triton_is_who_runs_it_where_nobody_is_named():
     for op in ("varlen_attention", "varlen_rmsnorm", "varlen_softmax"):
         arguments = (arr, arr, arr) if op == "varlen_attention" else (arr,)
         assert scree.explain(op, *arguments).chosen == "torch.triton"
+    logits, labels = arr.with_values(arr.values.flatten(1)), torch.zeros(7, dtype=torch.int64, device="cuda")
+    assert scree.explain("varlen_cross_entropy", logits, labels).chosen == "torch.triton"
 
 
 def test_what_is_returned_may_be_without_a_gradient():
@@ -192,3 +203,25 @@ def test_an_operator_passes_the_checks_of_torch():
     for rest in ((None, *options, False), (sinks, *options, True)):
         checks = ("test_schema", "test_autograd_registration", "test_faketensor")
         torch.library.opcheck(triton_attention, (q, k, v, arr.offsets, None, *rest), test_utils=checks)
+
+
+def test_logits_may_be_more_than_int32_counts():
+    vocab = 131_072
+    total = 2**31 // vocab + 40
+    if torch.cuda.mem_get_info()[0] < 5 * total * vocab:
+        pytest.skip("needs 11 GB of memory")
+    logits = torch.full((total, vocab), torch.nan, dtype=torch.bfloat16, device="cuda")
+    places = torch.tensor([0, 5, total - 30, total - 1], device="cuda")
+    few = torch.randn(4, vocab, device="cuda").bfloat16()
+    logits[places] = few
+    labels = torch.full((total,), -100, device="cuda")
+    labels[places] = own = torch.tensor([3, vocab - 1, 0, 77_777], device="cuda")
+    logits.requires_grad_()
+    loss = scree.varlen_cross_entropy(scree.from_lengths(logits, [total]), labels, shift=False, backend="triton")
+    (d_logits,) = torch.autograd.grad(loss, logits)
+    few.requires_grad_()
+    wanted = torch.nn.functional.cross_entropy(few.float(), own)
+    torch.testing.assert_close(loss, wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(d_logits[places], torch.autograd.grad(wanted, few)[0], rtol=8e-3, atol=1e-9)
+    d_logits[places] = 0
+    assert not d_logits.any()

@@ -103,6 +103,24 @@ def test_padding_takes_any_dtype_that_is_real(monkeypatch):
 
 
 @pytest.mark.usefixtures("_on_a_gpu")
+def test_losses_are_computed_in_float64_too(monkeypatch):
+    monkeypatch.setattr(module, "is_real", lambda x: True)
+    labels = torch.zeros(3, dtype=torch.int64)
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        assert overlay.why_not("varlen_cross_entropy", on_cuda(dtype), labels) is None
+    assert overlay.why_not("varlen_softmax", on_cuda(torch.float64), None) is not None
+    reason = overlay.why_not("varlen_cross_entropy", on_cuda(torch.float8_e4m3fn), labels)
+    assert reason == "it computes float16, bfloat16, float32 and float64, not float8_e4m3fn"
+
+
+@pytest.mark.usefixtures("_on_a_gpu")
+def test_compiled_losses_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    reason = overlay.why_not("varlen_cross_entropy", on_cuda(), torch.zeros(3, dtype=torch.int64))
+    assert reason == "torch.compile makes kernels of PyTorch's own"
+
+
+@pytest.mark.usefixtures("_on_a_gpu")
 def test_transforms_are_left_to_torch():
     half, reasons = on_cuda(torch.float16), []
 

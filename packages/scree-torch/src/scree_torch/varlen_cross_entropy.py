@@ -9,6 +9,7 @@ import torch
 
 from scree_torch.differentiable import Differentiable
 from scree_torch.reductions import narrowed, widened
+from scree_torch.tracing import in_transform
 
 
 def varlen_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -19,6 +20,24 @@ def varlen_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
 def _classes(labels: torch.Tensor, vocab: int) -> torch.Tensor:
     """Return a class for each label, ``(total, 1)``, to be read without harm."""
     return labels.clamp(0, vocab - 1).to(torch.int64).unsqueeze(1)
+
+
+def gradient(logits: torch.Tensor, labels: torch.Tensor, d_out: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of the logits, given that of the losses, by operations that have gradients themselves."""
+    vocab = logits.shape[1]
+    at = _classes(labels, vocab)
+    weight = d_out.masked_fill(labels >= vocab, math.nan).masked_fill(labels < 0, 0).unsqueeze(1)
+    nothing = (labels < 0).unsqueeze(1)  # where the logits may be anything, and 0 times NaN isn't 0
+    d = torch.softmax(widened(logits), 1)
+    if torch.compiler.is_compiling():  # PyTorch's compiler fuses this, but no scatter, which needs d in memory
+        d = ((d - (torch.arange(vocab, device=at.device) == at).to(d.dtype)) * weight).masked_fill(nothing, 0)
+    else:
+        ones = torch.full_like(at, -1, dtype=d_out.dtype)
+        if torch.is_grad_enabled() or in_transform():
+            d = (d.scatter_add(1, at, ones) * weight).masked_fill(nothing, 0)
+        else:  # one array of the logits' size is enough
+            d.scatter_add_(1, at, ones).mul_(weight).masked_fill_(nothing, 0)
+    return narrowed(d, logits.dtype)
 
 
 class _CrossEntropy(Differentiable):
@@ -38,11 +57,4 @@ class _CrossEntropy(Differentiable):
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> Any:
         logits, labels = ctx.saved_tensors
-        vocab = logits.shape[1]
-        at = _classes(labels, vocab)
-        own = torch.full_like(at, -1, dtype=d_out.dtype)
-        d = torch.softmax(widened(logits), 1).scatter_add(1, at, own)
-        weight = d_out.masked_fill(labels >= vocab, math.nan).masked_fill(labels < 0, 0)
-        # Where nothing counts the logits may be anything, and 0 times NaN isn't 0.
-        d = (d * weight.unsqueeze(1)).masked_fill((labels < 0).unsqueeze(1), 0)
-        return narrowed(d, logits.dtype), None
+        return gradient(logits, labels, d_out), None

@@ -21,8 +21,6 @@ INTERPRETED = is_on("TRITON_INTERPRET")
 """Whether kernels run in Triton's interpreter, on any device: slow, for tests and debuggers."""
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-COPIES = ("to_padded", "from_padded")
-"""Ops that compute nothing."""
 WIDEST = 256
 """The largest head_dim that fits into a multiprocessor."""
 
@@ -44,7 +42,7 @@ class TritonOverlay(Overlay):
             return f"scree-triton has no kernel for {op}"
         if op == "varlen_attention":
             return _why_not_attention(*args[:3])
-        return _why_not_plain(args[0]) or (_why_not_copied if op in COPIES else _why_not_dtype)(args[0])
+        return _why_not_plain(args[0]) or _WHY_NOT.get(op, _why_not_dtype)(args[0])
 
     def version(self) -> str:
         """Return the version of Triton, or ``"not installed"``; doesn't import it."""
@@ -147,6 +145,11 @@ class TritonOverlay(Overlay):
 
         return varlen_rope(x, cos, sin, positions, layout, interleaved=interleaved)
 
+    def varlen_cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        from scree_triton.cross_entropy import varlen_cross_entropy
+
+        return varlen_cross_entropy(logits, labels)
+
 
 def why_missing() -> str | None:
     """Return why Triton isn't here."""
@@ -198,6 +201,16 @@ def _why_not_dtype(x: torch.Tensor) -> str | None:
     if x.dtype not in DTYPES:
         return f"it computes float16, bfloat16 and float32, not {str(x.dtype).removeprefix('torch.')}"
     return None
+
+
+def _why_not_losses(logits: torch.Tensor) -> str | None:
+    if logits.dtype not in (*DTYPES, torch.float64):
+        return f"it computes float16, bfloat16, float32 and float64, not {str(logits.dtype).removeprefix('torch.')}"
+    return None
+
+
+_WHY_NOT = {"to_padded": _why_not_copied, "from_padded": _why_not_copied, "varlen_cross_entropy": _why_not_losses}
+"""What tells of dtypes, where that is not ``_why_not_dtype``."""
 
 
 def _why_not_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:

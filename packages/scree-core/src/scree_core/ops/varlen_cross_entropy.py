@@ -79,7 +79,8 @@ def varlen_cross_entropy(
 
     PyTorch, JAX and MLX keep the logits for the gradient, as they are given, and nothing else of the size of the
     vocabulary; they compute the softmax again. Either way needs room for one or two arrays like the logits in
-    float32 while it runs. A library that runs core's default keeps what its own trace of that does.
+    float32 while it runs; the kernels of scree-triton need none, nor do those that ``torch.compile`` makes. A library
+    that runs core's default keeps what its own trace of that does.
 
     Examples
     --------
