@@ -64,13 +64,11 @@ def test_losses_and_gradients_are_pytorchs(vocab, dtype):
     check(*draw(7, vocab, dtype))
 
 
-@pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("vocab", [64, 89])
-def test_a_vocabulary_wider_than_a_tile_is_read_tile_by_tile(vocab, dtype, blocks, monkeypatch):
+def test_a_vocabulary_wider_than_a_tile_is_read_tile_by_tile(vocab, dtype, monkeypatch):
     for name in ("FORWARD", "BACKWARD"):
         monkeypatch.setattr(module, name, module.Tile(16, 4, 2))
-    monkeypatch.setattr(module, "BLOCKS", blocks)
     check(*draw(5, vocab, dtype, scale=30.0))
 
 
@@ -79,12 +77,12 @@ def test_few_classes_share_a_program_with_others():
 
 
 @pytest.mark.parametrize(
-    ("vocab", "rows", "parts"), [(1, 64, 1), (3, 64, 1), (1000, 4, 1), (4096, 1, 1), (4097, 1, 1), (151_936, 1, 10)]
+    ("vocab", "rows", "parts"), [(1, 64, 1), (3, 64, 1), (1000, 4, 1), (4096, 1, 1), (4097, 1, 2), (151_936, 1, 38)]
 )
 def test_programs_have_a_tile_and_elements_of_many_classes_have_several(vocab, rows, parts):
     tile = module.Tile(4096, 8, 1)
-    assert module._variant(module._forward_kernel, tile, vocab, {"STRIDE": vocab})[1:] == (rows, 1)
-    assert module._variant(module._backward_kernel, tile, vocab, {"STRIDE": vocab, "BLOCKS": 4})[1:] == (rows, parts)
+    assert module._variant(module._forward_kernel, tile, {"VOCAB": vocab})[1:] == (rows, 1)
+    assert module._variant(module._backward_kernel, tile, {"VOCAB": vocab})[1:] == (rows, parts)
 
 
 def test_labels_may_be_int32_and_lie_apart():
