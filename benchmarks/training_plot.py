@@ -23,6 +23,7 @@ COLOURS = {
     "flex, flattened": "tab:green",
     "scree, padded": "tab:cyan",
     "scree, flattened": "tab:blue",
+    "scree, flattened, with its loss": "tab:purple",
 }
 UNITS = {"KiB": "peak memory, KiB a token", "us": "time, us a token"}
 
@@ -49,7 +50,7 @@ def panel(axes: Any, draws: list[Draw], unit: str) -> None:
             label = name if at == 0 else None
             axes.bar(where, statistics.median(found), width * 0.9, color=COLOURS[name], alpha=0.75, label=label)
             axes.plot([where] * len(found), found, ".", color="black", markersize=3)
-            if name == "scree, flattened" and both:
+            if name.startswith("scree, flattened") and both:
                 saved = statistics.median(draw.saved(name, unit) for draw in of)
                 axes.annotate(f"saves\n{saved:.0%}", (where, max(found)), ha="center", va="bottom", fontsize=7)
     axes.set_xticks(range(len(sources)), [source.replace(", ", ",\n").replace(" and ", ",\n") for source in sources])
