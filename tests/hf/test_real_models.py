@@ -24,6 +24,7 @@ import torch
 import transformers
 
 import scree
+import scree.audit
 import scree.hf
 from scree_core.bridges import from_hf_flattened
 
@@ -105,3 +106,17 @@ def test_logits_of_smollm2():
     question = tokenizer("The capital of France is", return_tensors="pt")
     answer = model.generate(**question, max_new_tokens=3, do_sample=False)
     assert "Paris" in tokenizer.decode(answer[0])
+    check_audit(model, flattened([row[:16] for row in rows[:3]]))
+
+
+@torch.enable_grad()
+def check_audit(model, batch):
+    """An audit finds nothing with scree, and by default every later text with sdpa."""
+    report = scree.audit.leaks(model, batch)
+    print(report)
+    assert not report
+    model.set_attn_implementation("sdpa")
+    report = scree.audit.leaks(model, batch, probes="change", gradients=False)
+    print(report)
+    assert {(leak.source, leak.target) for leak in report} == {(0, 1), (0, 2), (1, 2)}
+    assert report.origins["change", "outputs"].module == "model.layers.0.self_attn"
