@@ -88,7 +88,11 @@ def llamas() -> Iterator[tuple[str, bool, Any, dict[str, Any]]]:
 
     import scree.hf
 
-    scree.hf.register()
+    try:
+        scree.hf.register()
+    except scree.BackendNotInstalledError as error:  # an old transformers
+        print(f"{error}\n")
+        return
     collate = transformers.DataCollatorWithFlattening(return_flash_attn_kwargs=True)
     batch = dict(collate([{"input_ids": list(text)} for text in TEXTS]))
     sizes = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": HEADS}
