@@ -184,6 +184,6 @@ class Search:
         name = (first_forward if seen_in == "outputs" else first_backward)(self._traced(), self._traced())
         kind = "" if name is None else type(self.caller.modules[name]).__name__
         where = "" if name is None else f"; the first that does is {name or 'the model itself'} ({kind})"
-        if any(module.training for module in self.caller.modules.values()):
+        if seen_in == "outputs" and any(module.training for module in self.caller.modules.values()):
             return f"{where}. It is in training mode: call model.eval(), or set its dropout to 0"
         return f"{where}. Try torch.use_deterministic_algorithms(True), or set tolerance= above what is rounding"
