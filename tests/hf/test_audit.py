@@ -108,3 +108,20 @@ def test_gradient_checkpointing_is_audited():
     report = scree.audit.leaks(model, batch_of().packed | {"use_cache": False})
     assert not report
     assert not report.not_done
+
+
+@pytest.mark.filterwarnings("ignore")  # by transformers, on its way
+def test_what_scree_cannot_see_an_audit_does():
+    scree.hf.register()
+    batch = batch_of()
+    config = transformers.GPTJConfig(vocab_size=99, n_positions=128, n_embd=64, n_layer=2, n_head=4, rotary_dim=8)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    model.set_attn_implementation("scree")  # only logs that it has an attention of its own
+    report = scree.audit.leaks(model, batch.packed, probes="change", gradients=False)
+    assert pairs(report) == ONWARDS
+
+    sizes = {"vocab_size": 99, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 96}
+    config = transformers.DistilBertConfig(**sizes, dropout=0.0, attention_dropout=0.0)
+    model = transformers.AutoModel.from_config(config, attn_implementation="scree").eval()
+    assert not scree.audit.leaks(model, batch.packed)
+    assert scree.audit.leaks(model, batch.positions, probes="change")  # which it doesn't hand to attention
