@@ -15,7 +15,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import scree
 from scree.hf import PackedCollator
 from scree_core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from scree_torch.transformers import collator
@@ -164,69 +163,13 @@ def test_labels_of_an_example_itself_are_not_changed():
     assert labels.tolist() == [4, 5, 6]
 
 
-# ---------------------------------------------------------------------- bins, samplers, workers
-
-
-def test_a_list_among_the_examples_is_a_bin():
-    rows = examples()
-    for given_bins in ([rows], [rows[:2], rows[2:]], [rows[0], (rows[1],), [], rows[2:]]):
-        assert plain(PackedCollator()(given_bins)) == plain(PackedCollator()(rows))
-
-
-def test_batches_of_a_sampler_fit_and_hold_each_row_once():
-    lengths = np.random.default_rng(0).integers(1, 30, 50)
-    data = [{"input_ids": np.full(length, i)} for i, length in enumerate(lengths)]
-    sampler = scree.packing.TokenBudgetBatchSampler(lengths, 64, over="error")
-    loader = torch.utils.data.DataLoader(data, batch_sampler=sampler, collate_fn=PackedCollator(multiple_of=64))
-    batches = list(loader)
-    assert len(batches) == len(sampler)
-    assert {batch["input_ids"].shape for batch in batches} == {(1, 64)}
-    seen = []
-    for batch, rows in zip(batches, sampler.packing, strict=True):
-        ids = scree.bridges.from_hf_flattened(batch["input_ids"], batch)
-        assert [int(row[0]) for row in ids][: len(rows)] == rows.tolist()
-        seen += rows.tolist()
-    assert sorted(seen) == [*range(50)]
-
-
-def test_bins_of_a_stream_are_batches_of_their_own():
-    class Bins(torch.utils.data.IterableDataset):
-        def __iter__(self):
-            packer = scree.packing.Packer(4, over="split", open_bins=1)
-            for text in ([1, 2, 3, 4, 5, 6], [7], [8, 9]):
-                yield from map(self.cut, packer.add(len(text), text))
-            yield from map(self.cut, packer.flush())
-
-        def cut(self, pieces):
-            return [{"input_ids": piece.item[piece.start : piece.start + piece.length]} for piece in pieces]
-
-    loader = torch.utils.data.DataLoader(Bins(), batch_size=None, collate_fn=PackedCollator())
-    assert [(b["input_ids"].tolist(), b["cu_seq_lens_q"].tolist()) for b in loader] == [
-        ([[1, 2, 3, 4]], [0, 4]),
-        ([[5, 6, 7]], [0, 2, 3]),
-        ([[8, 9]], [0, 2]),
-    ]
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
-def test_workers_give_the_batches_that_the_process_itself_gives(method):
-    if method not in torch.multiprocessing.get_all_start_methods():
-        pytest.skip(f"this system can't {method}")
-    data = examples([[1, 2, 3], [4], [5, 6]], np.array)
-    options = {"batch_size": 2, "collate_fn": PackedCollator(multiple_of=4)}
-    here = [plain(batch) for batch in torch.utils.data.DataLoader(data, **options)]
-    workers = torch.utils.data.DataLoader(data, **options, num_workers=2, multiprocessing_context=method)
-    assert [plain(batch) for batch in workers] == here
+# ---------------------------------------------------------------------- the collator as an object
 
 
 def test_transformers_is_not_imported():
     code = "import scree, sys; scree.hf.PackedCollator()([{'input_ids': [1]}]); print('transformers' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
-
-
-# ---------------------------------------------------------------------- the collator as an object
 
 
 def test_its_repr_makes_it_again():
