@@ -11,7 +11,7 @@ import torch
 
 from scree_core import Array
 from scree_torch.audit.inputs import Inputs, poisoned
-from scree_torch.audit.outputs import tensors_in
+from scree_torch.audit.outputs import in_columns, tensors_in
 from scree_torch.audit.slots import NOBODY
 
 
@@ -54,7 +54,7 @@ class Caller:
 
     def __init__(self, model: Any, inputs: Inputs, gradients: bool) -> None:
         self.model, self.inputs, self.gradients = model, inputs, gradients
-        module = module_of(model)
+        self.module = module = module_of(model)
         self.is_compiled = module is not None and any(_is_compiled(part) for part in module.modules())
         self.modules = dict(module.named_modules()) if module is not None and not self.is_compiled else {}
 
@@ -71,7 +71,7 @@ class Caller:
         change = change or Change(None, {})
         changed, poison = dict(change.inputs), change.row if change.nan else None
         with ExitStack() as stack:
-            stack.enter_context(_kept(module_of(self.model)))
+            stack.enter_context(_kept(self.module))
             stack.enter_context(torch.enable_grad() if self.gradients else torch.no_grad())
             arguments, leaves = self.inputs.leaves(changed, poison, self.gradients)
             changed |= arguments
@@ -93,7 +93,7 @@ class Caller:
             given = args[0] if args else kwargs.get("input")
             if not isinstance(given, torch.Tensor) or not any(_is_same(given, each) for each in ids):
                 return None
-            leaf = poisoned(self.inputs.slots, out, out, poison).requires_grad_(self.gradients)
+            leaf = poisoned(self.inputs.slots, out, poison).requires_grad_(self.gradients)
             name = names[module]
             leaves[name if name not in leaves else f"{name}, call {len(leaves)}"] = leaf
             return leaf
@@ -128,7 +128,7 @@ class Caller:
             found = self.inputs.slots.elements(x)
             if found is None or not found.values.requires_grad:
                 continue
-            flat = found.values.flatten(1) if found.values.ndim > 1 else found.values[:, None]
+            flat = in_columns(found.values)
             wide = torch.float64 if flat.dtype is torch.float64 else torch.float32
             along = torch.randn(flat.shape[1], generator=generator).to(flat.device, flat.dtype)
             down = torch.randn(flat.shape[0], generator=generator, dtype=wide)

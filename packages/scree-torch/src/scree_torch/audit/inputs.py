@@ -124,7 +124,7 @@ class Inputs:
         for name in self.names:
             x = changed.get(name, self.all[name])
             if _tensor(x).is_floating_point():
-                leaf = poisoned(self.slots, _tensor(x), x, poison).requires_grad_(gradients)
+                leaf = poisoned(self.slots, x, poison).requires_grad_(gradients)
                 arguments[name] = x.with_values(leaf) if isinstance(x, Array) else leaf
                 leaves[str(name)] = leaf
         return arguments, leaves
@@ -145,15 +145,14 @@ class Inputs:
         return _as_it_was(flat, x).to(x.device)
 
 
-def poisoned(slots: Slots, x: torch.Tensor, owner: Any, row: int | None) -> torch.Tensor:
-    """Return a copy without a graph, NaN in one row; as it is where rows aren't seen in it."""
-    copied = x.detach().clone()
-    found = slots.elements(owner if isinstance(owner, Array) else x)
-    if row is not None and found is not None:
-        flat = found.values.detach().clone()
-        flat[torch.from_numpy(found.rows == row).to(x.device)] = torch.nan
-        copied = _as_it_was(flat, x)
-    return copied
+def poisoned(slots: Slots, x: Any, row: int | None) -> torch.Tensor:
+    """Return a copy of a tensor, or of an Array's, without a graph: NaN in one row, if rows are seen in it."""
+    tensor, found = _tensor(x).detach(), slots.elements(x)
+    if row is None or found is None:
+        return tensor.clone()
+    flat = found.values.detach().clone()
+    flat[torch.from_numpy(found.rows == row).to(flat.device)] = torch.nan
+    return _as_it_was(flat, tensor)
 
 
 def _as_it_was(flat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

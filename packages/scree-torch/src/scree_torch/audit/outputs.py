@@ -28,8 +28,8 @@ def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def in_columns(x: torch.Tensor) -> torch.Tensor:
-    """Return elements with all their features in one axis, ``(elements, features)``, without a graph."""
-    x = x.detach().cpu() if x.device.type == "mps" else x.detach()  # which has no float64
+    """Return elements with all their features in one axis, ``(elements, features)``."""
+    x = x.cpu() if x.device.type == "mps" else x  # which has no float64
     return x.flatten(1) if x.ndim > 1 else x[:, None]
 
 

@@ -11,11 +11,11 @@ import torch
 from scree_core.errors import ArgumentError
 from scree_torch.audit.call import Caller, Change, Seen
 from scree_torch.audit.outputs import became_nan, distances, magnitude, of_rows
-from scree_torch.audit.report import Leak, Origin, Report
+from scree_torch.audit.report import WHAT, Leak, Origin, Report
 from scree_torch.audit.slots import NOBODY
 from scree_torch.audit.trace import Trace, first_backward, first_forward
 
-PROBES = ("change", "nan")
+PROBES = tuple(WHAT)
 
 
 class Search:

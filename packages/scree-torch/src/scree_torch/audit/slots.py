@@ -66,8 +66,12 @@ def rows_of_array(arr: Array[torch.Tensor]) -> np.ndarray:
         raise UnsupportedError(f"an audit takes Arrays whose rows come first, got ragged_dim={arr.ragged_dim}")
     offsets = to_numpy(arr.offsets)
     rows = np.full((1, arr.values.shape[0]), NOBODY)
-    rows[0, : offsets[-1]] = np.repeat(np.arange(offsets.size - 1), np.diff(offsets))
+    rows[0, : offsets[-1]] = _by_offsets(offsets)
     return rows
+
+
+def _by_offsets(offsets: np.ndarray) -> np.ndarray:
+    return np.repeat(np.arange(offsets.size - 1), np.diff(offsets))
 
 
 def slots_of(batch: Mapping[Any, Any], names: list[Any], rows: Any) -> Slots:
@@ -123,7 +127,7 @@ def _told(batch: Mapping[Any, Any], first: torch.Tensor) -> np.ndarray:
         if isinstance(batch.get(name), torch.Tensor):
             offsets = to_numpy(batch[name]).ravel()
             _check_offsets(name, offsets, shape)
-            return np.repeat(np.arange(offsets.size - 1), np.diff(offsets))[None]
+            return _by_offsets(offsets)[None]
     if isinstance(batch.get("seq_idx"), torch.Tensor):
         return _given(batch["seq_idx"], first)
     mask, positions = batch.get("attention_mask"), batch.get("position_ids")

@@ -119,7 +119,7 @@ def _keep(seen: Seen, at: int, slots: Slots, x: Any) -> bool:
     found = slots.elements(x)
     if found is None:
         return False
-    flat = in_columns(found.values)
+    flat = in_columns(found.values.detach())
     weights = torch.randn(flat.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weights = weights.to(flat.device)
     # No product of matrices, in which the number of one element may depend on how many others there are.
