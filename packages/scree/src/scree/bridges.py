@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import scree_core.bridges as _core
+from scree.missing import not_installed
 from scree_core.arguments import check_array
 from scree_core.array import Array
 from scree_core.array_api import ArrayApiBackend
 from scree_core.bridges import *  # noqa: F403
 from scree_core.bridges.array_api import to_array_api
 from scree_core.bridges.memory import check_copy, refuse_to_share
-from scree_core.errors import ArgumentError, BackendNotInstalledError
+from scree_core.errors import ArgumentError
 from scree_core.registry import load as _load_backend
 
 if TYPE_CHECKING:
@@ -122,15 +123,10 @@ def __getattr__(name: str) -> Any:
     try:
         found = getattr(import_module(f"{package}.bridges"), name)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing not in (extra, package):
-            raise  # installed, but broken
+        refusal = not_installed(error, f"scree.bridges.{name}", library, extra, package, extra)
 
         def refuse(*_: Any, **__: Any) -> NoReturn:
-            raise BackendNotInstalledError(
-                f"scree.bridges.{name} needs {library} and {package.replace('_', '-')}, but there is no {missing}.\n"
-                f'    pip install "scree[{extra}]"'
-            )
+            raise refusal.with_traceback(None)
 
         return refuse
     globals()[name] = found
